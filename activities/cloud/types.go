@@ -1,0 +1,101 @@
+package cloud
+
+import "time"
+
+// Site is one place where servers can run. Account, Region and Zone are a
+// cloud's; Directory is the data directory of a local site.
+type Site struct {
+	Name      string `json:"name"`
+	Provider  string `json:"provider"`
+	Account   string `json:"account,omitempty"`
+	Region    string `json:"region,omitempty"`
+	Zone      string `json:"zone,omitempty"`
+	Directory string `json:"directory,omitempty"`
+}
+
+// Kind names a kind of resource in ledgers, filters and reports.
+type Kind string
+
+const (
+	KindServer   Kind = "server"
+	KindDisk     Kind = "disk"
+	KindSnapshot Kind = "snapshot"
+	KindImage    Kind = "image"
+	KindNetwork  Kind = "network"
+	KindAddress  Kind = "address"
+	KindRecord   Kind = "record"
+)
+
+// State of a resource. A state ending in "ing" passes by itself; the others stay.
+type State string
+
+const (
+	Creating  State = "creating"  // on its way to Available or Running
+	Available State = "available" // disk, snapshot, image, network, address: ready, not attached
+	Attached  State = "attached"  // disk, address: belongs to a server
+	Starting  State = "starting"  // server: on its way to Running
+	Running   State = "running"   // server: executes
+	Stopping  State = "stopping"  // server: on its way to Stopped
+	Stopped   State = "stopped"   // server: keeps disks and address, does not execute
+	Failing   State = "failed"    // ended badly; Message says why
+	Deleting  State = "deleting"  // on its way to NotFound
+)
+
+// Tags that Lifeboat puts on everything it creates.
+const (
+	TagPlan      = "lifeboat-plan"
+	TagServer    = "lifeboat-server"
+	TagOperation = "lifeboat-operation" // workflow ID of the operation that made it
+	TagToken     = "lifeboat-token"     // client token, so that it is found again
+	TagRole      = "lifeboat-role"      // replica | point | recovered | drill
+)
+
+// Resource is what all resources have in common.
+type Resource struct {
+	ID      string            `json:"id"`
+	Name    string            `json:"name,omitempty"`
+	State   State             `json:"state"`
+	Message string            `json:"message,omitempty"` // why a state is Failing
+	Tags    map[string]string `json:"tags,omitempty"`
+	Created time.Time         `json:"created"`
+}
+
+// Create is what all creating calls have in common.
+type Create struct {
+	Token string            `json:"token"` // client token: 1 to 64 printable ASCII characters
+	Name  string            `json:"name,omitempty"`
+	Tags  map[string]string `json:"tags,omitempty"`
+}
+
+// Filter selects resources that carry all the given tags; an empty one selects all.
+type Filter struct {
+	Tags map[string]string `json:"tags,omitempty"`
+}
+
+// Match tells whether tags satisfy the filter.
+func (f Filter) Match(tags map[string]string) bool {
+	for k, v := range f.Tags {
+		if tags[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+// Provider is what every provider is; capabilities are found with [As].
+type Provider interface {
+	// Site tells which place this value acts on.
+	Site() Site
+	// Close releases what the value holds; resources of the site stay.
+	Close() error
+}
+
+// As returns the capability T of a provider, or an Unsupported error that names it.
+func As[T any](p Provider, capability string) (T, error) {
+	c, ok := p.(T)
+	if !ok {
+		return c, E(Unsupported, capability, "site "+p.Site().Name,
+			"provider "+p.Site().Provider+" has no "+capability, "use another site or way for this step", nil)
+	}
+	return c, nil
+}
