@@ -1,0 +1,229 @@
+// Package plan is the recovery plan: the YAML file that says what is protected,
+// how, and how it is recovered. It parses (unknown keys are errors), validates,
+// fills in defaults and generates the JSON Schema. It imports no Temporal.
+package plan
+
+// APIVersion and Kind head every plan file.
+const (
+	APIVersion = "lifeboat/v1"
+	Kind       = "RecoveryPlan"
+)
+
+// Plan is one plan file. Secrets never belong into it.
+type Plan struct {
+	APIVersion string   `json:"apiVersion" yaml:"apiVersion" jsonschema:"enum=lifeboat/v1"`
+	Kind       string   `json:"kind" yaml:"kind" jsonschema:"enum=RecoveryPlan"`
+	Metadata   Metadata `json:"metadata" yaml:"metadata"`
+	Spec       Spec     `json:"spec" yaml:"spec"`
+}
+
+// Metadata names the plan.
+type Metadata struct {
+	// Name of the plan: lower-case letters, digits and dashes, at most 40 characters.
+	Name string `json:"name" yaml:"name"`
+	// Description in words, for people.
+	Description string `json:"description,omitempty" yaml:"description,omitempty"`
+}
+
+// Spec is the content of a plan.
+type Spec struct {
+	// Objectives that measured RTO and RPO are compared with.
+	Objectives Objectives `json:"objectives,omitempty" yaml:"objectives,omitempty"`
+	// Sites where servers can run.
+	Sites []Site `json:"sites" yaml:"sites"`
+	// Networks of the sites that the plan uses.
+	Networks []Network `json:"networks" yaml:"networks"`
+	// SitePairs join a primary and a recovery site.
+	SitePairs []SitePair `json:"sitePairs" yaml:"sitePairs"`
+	// PointPolicies say when recovery points are cut and how long they are kept.
+	PointPolicies []PointPolicy `json:"pointPolicies" yaml:"pointPolicies"`
+	// Tiers group servers that are protected the same way.
+	Tiers []Tier `json:"tiers" yaml:"tiers"`
+	// Servers that are protected.
+	Servers []Server `json:"servers" yaml:"servers"`
+	// DNS records that follow the active side.
+	DNS []Record `json:"dns,omitempty" yaml:"dns,omitempty"`
+	// Licences of recovered software, for people.
+	Licences []Licence `json:"licences,omitempty" yaml:"licences,omitempty"`
+	// Steps order the recovery of servers (a DAG); servers in no step come last, together.
+	Steps []Step `json:"steps,omitempty" yaml:"steps,omitempty"`
+	// Failover settings.
+	Failover Recovery `json:"failover,omitempty" yaml:"failover,omitempty"`
+	// Failback settings.
+	Failback Recovery `json:"failback,omitempty" yaml:"failback,omitempty"`
+	// Drills: where and when.
+	Drills Drills `json:"drills,omitempty" yaml:"drills,omitempty"`
+}
+
+// Objectives are promises to the business; reports say whether they were kept.
+type Objectives struct {
+	// RTO: longest acceptable time from the declared outage to traffic served, e.g. 5m.
+	RTO Duration `json:"rto,omitempty" yaml:"rto,omitempty"`
+	// RPO: oldest acceptable newest write, e.g. 30s.
+	RPO Duration `json:"rpo,omitempty" yaml:"rpo,omitempty"`
+}
+
+// Site is a place where servers can run.
+type Site struct {
+	// Name used everywhere in the plan and in task queues.
+	Name string `json:"name" yaml:"name"`
+	// Provider of the site.
+	Provider string `json:"provider" yaml:"provider" jsonschema:"enum=local"`
+	// Directory of a local site; relative to the plan file.
+	Directory string `json:"directory,omitempty" yaml:"directory,omitempty"`
+	// Account, Region and Zone of a cloud.
+	Account string `json:"account,omitempty" yaml:"account,omitempty"`
+	Region  string `json:"region,omitempty" yaml:"region,omitempty"`
+	Zone    string `json:"zone,omitempty" yaml:"zone,omitempty"`
+	// Agent next to the disks of this site; default: the name of the site.
+	Agent string `json:"agent,omitempty" yaml:"agent,omitempty"`
+}
+
+// Network is a network of a site. It is made when it is not there yet.
+type Network struct {
+	Name string `json:"name" yaml:"name"`
+	Site string `json:"site" yaml:"site"`
+	// CIDR of private addresses, e.g. 10.20.0.0/24.
+	CIDR string `json:"cidr" yaml:"cidr"`
+	// Zone of the network, when it matters.
+	Zone string `json:"zone,omitempty" yaml:"zone,omitempty"`
+}
+
+// SitePair is a primary and a recovery site with the networks used between them.
+type SitePair struct {
+	Name string `json:"name" yaml:"name"`
+	// Type of the pair.
+	Type string `json:"type,omitempty" yaml:"type,omitempty" jsonschema:"enum=cross-zone,enum=cross-region,enum=on-premises-to-cloud,enum=cloud-to-cloud"`
+	// Primary site: where production runs.
+	Primary string `json:"primary" yaml:"primary"`
+	// Recovery site.
+	Recovery string `json:"recovery" yaml:"recovery"`
+	// ReplicationNetwork carries data; RecoveryNetwork is where recovered servers live.
+	ReplicationNetwork string `json:"replicationNetwork,omitempty" yaml:"replicationNetwork,omitempty"`
+	RecoveryNetwork    string `json:"recoveryNetwork" yaml:"recoveryNetwork"`
+	// PrimaryNetwork is where servers live after failback; default: the network of the source server.
+	PrimaryNetwork string `json:"primaryNetwork,omitempty" yaml:"primaryNetwork,omitempty"`
+}
+
+// PointPolicy says when recovery points are cut and how long they are kept.
+type PointPolicy struct {
+	Name string `json:"name" yaml:"name"`
+	// Every: interval of recovery points, e.g. 5m.
+	Every Duration `json:"every" yaml:"every"`
+	// Keep: the newest Count points within Within; default 24 in 24h.
+	Keep Keep `json:"keep,omitempty" yaml:"keep,omitempty"`
+	// Consistency of points.
+	Consistency string `json:"consistency,omitempty" yaml:"consistency,omitempty" jsonschema:"enum=crash"`
+	// AutoResume replication after an interruption; default true.
+	AutoResume *bool `json:"autoResume,omitempty" yaml:"autoResume,omitempty"`
+	// Bandwidth limit a second, e.g. 50MiB; absent = unlimited.
+	Bandwidth Size `json:"bandwidth,omitempty" yaml:"bandwidth,omitempty"`
+}
+
+// Keep is the retention of recovery points.
+type Keep struct {
+	Count  int      `json:"count,omitempty" yaml:"count,omitempty"`
+	Within Duration `json:"within,omitempty" yaml:"within,omitempty"`
+}
+
+// Tier groups servers that are protected the same way.
+type Tier struct {
+	Name string `json:"name" yaml:"name"`
+	// Strategy of the tier.
+	Strategy string `json:"strategy" yaml:"strategy" jsonschema:"enum=replicate"`
+	// Mode of replication.
+	Mode string `json:"mode,omitempty" yaml:"mode,omitempty" jsonschema:"enum=async"`
+	// PointPolicy by name.
+	PointPolicy string `json:"pointPolicy" yaml:"pointPolicy"`
+}
+
+// Server is a protected server.
+type Server struct {
+	Name     string `json:"name" yaml:"name"`
+	Tier     string `json:"tier" yaml:"tier"`
+	SitePair string `json:"sitePair" yaml:"sitePair"`
+	// Source: identifier or name of the server at the primary site.
+	Source string `json:"source" yaml:"source"`
+	// Disks to protect, by name; default: all of the source server.
+	Disks []string `json:"disks,omitempty" yaml:"disks,omitempty"`
+	// Launch settings of the recovered server.
+	Launch Launch `json:"launch" yaml:"launch"`
+}
+
+// Launch settings are known before the disaster, so that a failover is one command.
+type Launch struct {
+	// Type: instance type; or CPU and Memory.
+	Type   string `json:"type,omitempty" yaml:"type,omitempty"`
+	CPU    int    `json:"cpu,omitempty" yaml:"cpu,omitempty"`
+	Memory Size   `json:"memory,omitempty" yaml:"memory,omitempty"`
+	// DiskType: class of the recovered disks.
+	DiskType string `json:"diskType,omitempty" yaml:"diskType,omitempty"`
+	// IP: private address in the recovery network; absent = the source's where it fits, else any.
+	IP string `json:"ip,omitempty" yaml:"ip,omitempty"`
+	// PublicIP: name of a reserved public address that moves to the recovered server.
+	PublicIP string `json:"publicIP,omitempty" yaml:"publicIP,omitempty"`
+	// Script: file (relative to the plan) run on the recovered server after start.
+	Script string `json:"script,omitempty" yaml:"script,omitempty"`
+	// ScriptTimeout: time limit of the script; default 5m.
+	ScriptTimeout Duration `json:"scriptTimeout,omitempty" yaml:"scriptTimeout,omitempty"`
+	// Health: how to see that the server works.
+	Health Health `json:"health,omitempty" yaml:"health,omitempty"`
+}
+
+// Health is a check of a recovered server at its private address.
+type Health struct {
+	// HTTP: path that must answer with status 200; with Port.
+	HTTP string `json:"http,omitempty" yaml:"http,omitempty"`
+	// Port: TCP port that must accept, or that HTTP is asked on.
+	Port int `json:"port,omitempty" yaml:"port,omitempty"`
+	// Timeout: longest wait for a green check; default 5m.
+	Timeout Duration `json:"timeout,omitempty" yaml:"timeout,omitempty"`
+}
+
+// Record is a DNS name that follows the active side of a server.
+type Record struct {
+	// Name, fully qualified.
+	Name string `json:"name" yaml:"name"`
+	// Zone that holds the name.
+	Zone string `json:"zone" yaml:"zone"`
+	// Site whose provider serves the zone. It must not be one that the disaster takes away.
+	Site string `json:"site" yaml:"site"`
+	// Server whose address the name points to.
+	Server string `json:"server" yaml:"server"`
+	// TTL; default 60s.
+	TTL Duration `json:"ttl,omitempty" yaml:"ttl,omitempty"`
+}
+
+// Licence of software on a recovered server.
+type Licence struct {
+	Software string   `json:"software" yaml:"software"`
+	Servers  []string `json:"servers" yaml:"servers"`
+	// Kind: brought along or included in the recovered server.
+	Kind string `json:"kind" yaml:"kind" jsonschema:"enum=brought,enum=included"`
+	Note string `json:"note,omitempty" yaml:"note,omitempty"`
+}
+
+// Step recovers its servers together, after other steps.
+type Step struct {
+	Name    string   `json:"name" yaml:"name"`
+	Servers []string `json:"servers" yaml:"servers"`
+	After   []string `json:"after,omitempty" yaml:"after,omitempty"`
+}
+
+// Recovery holds what is particular to failover or failback.
+type Recovery struct {
+	// Approval: when required, traffic is switched only after a person approved.
+	Approval string `json:"approval,omitempty" yaml:"approval,omitempty" jsonschema:"enum=required,enum=none"`
+}
+
+// Drills say where drilled servers live and when drills start by themselves.
+type Drills struct {
+	// Network of the drill; default: a network made for the drill with the CIDR of the recovery network.
+	Network string `json:"network,omitempty" yaml:"network,omitempty"`
+	// Schedule: calendar in cron form, e.g. "0 3 * * 6"; absent = none.
+	Schedule string `json:"schedule,omitempty" yaml:"schedule,omitempty"`
+	// TimeZone of the schedule; default UTC.
+	TimeZone string `json:"timeZone,omitempty" yaml:"timeZone,omitempty"`
+	// CleanAfter: a scheduled drill is cleaned this long after it is green; default: at once.
+	CleanAfter Duration `json:"cleanAfter,omitempty" yaml:"cleanAfter,omitempty"`
+}
