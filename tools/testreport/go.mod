@@ -1,0 +1,3 @@
+module lifeboat/tools/testreport
+
+go 1.26
