@@ -69,6 +69,10 @@ const (
 // and ServerView, operations with Report.
 const QueryStatus = "status"
 
+// QueryPoints asks a server's entity for its recovery points: []activities.Point,
+// newest first. It answers also while the agents are away.
+const QueryPoints = "points"
+
 // Updates of a plan's entity (PlanID).
 const (
 	UpdateApply       = "apply"        // ApplyRequest → PlanView (also as update-with-start)
