@@ -1,6 +1,9 @@
 package cloud
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Site is one place where servers can run. Account, Region and Zone are a
 // cloud's; Directory is the data directory of a local site.
@@ -98,4 +101,13 @@ func As[T any](p Provider, capability string) (T, error) {
 			"provider "+p.Site().Provider+" has no "+capability, "use another site or way for this step", nil)
 	}
 	return c, nil
+}
+
+// CheckToken returns InvalidInput unless token is 1 to 64 printable ASCII characters.
+func CheckToken(op string, kind Kind, token string) error {
+	if len(token) < 1 || len(token) > 64 || strings.IndexFunc(token, func(r rune) bool { return r < 0x20 || r > 0x7e }) >= 0 {
+		return E(InvalidInput, op, string(kind), "the client token is not made of 1 to 64 printable ASCII characters",
+			"derive it from the operation and the step", nil)
+	}
+	return nil
 }

@@ -1,0 +1,133 @@
+package local
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lifeboat/activities/cloud"
+)
+
+// storeLock is an advisory lock on a file that also holds the generation of
+// the store that it guards. The kernel lets go of it when its holder dies.
+type storeLock struct {
+	path string
+	wait time.Duration // longest time to wait for it
+	turn chan struct{} // writers of this process queue here instead of polling
+}
+
+func newStoreLock(path string, wait time.Duration) *storeLock {
+	return &storeLock{path: path, wait: wait, turn: make(chan struct{}, 1)}
+}
+
+func (l *storeLock) exclusive(ctx context.Context) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.wait)
+	defer cancel()
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, l.busy(ctx)
+	}
+	file, err := l.take(ctx, unix.LOCK_EX)
+	if err != nil {
+		<-l.turn
+		return nil, err
+	}
+	return func() { file.Close(); <-l.turn }, nil
+}
+
+func (l *storeLock) shared(ctx context.Context) (release func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.wait)
+	defer cancel()
+	file, err := l.take(ctx, unix.LOCK_SH)
+	if err != nil {
+		return nil, err
+	}
+	return func() { file.Close() }, nil
+}
+
+// take polls for the lock: a blocking flock could not be called off.
+func (l *storeLock) take(ctx context.Context, how int) (*os.File, error) {
+	file, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, osError("State", l.path, err)
+	}
+	for pause := 200 * time.Microsecond; ; pause = min(2*pause, 10*time.Millisecond) {
+		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
+		if err == nil {
+			return file, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			file.Close()
+			return nil, osError("State", l.path, err)
+		}
+		select {
+		case <-ctx.Done():
+			file.Close()
+			return nil, l.busy(ctx)
+		case <-time.After(pause):
+		}
+	}
+}
+
+func (l *storeLock) busy(ctx context.Context) error {
+	return cloud.E(cloud.Unavailable, "State", "file "+l.path, "the state of the site is held by another process",
+		"try again; if it stays so, end the process that holds it (fuser "+l.path+")", ctx.Err())
+}
+
+// generation returns how many times the store was written; 0 when never.
+func (l *storeLock) generation() (uint64, error) {
+	file, err := os.Open(l.path)
+	if err != nil {
+		return 0, osError("State", l.path, err)
+	}
+	defer file.Close()
+	var raw [8]byte
+	if _, err := io.ReadFull(file, raw[:]); errors.Is(err, io.EOF) {
+		return 0, nil
+	} else if err != nil {
+		return 0, osError("State", l.path, fmt.Errorf("read generation: %w", err))
+	}
+	return binary.BigEndian.Uint64(raw[:]), nil
+}
+
+// bump counts the generation up; the caller holds the exclusive lock.
+func (l *storeLock) bump() error {
+	generation, err := l.generation()
+	if err != nil {
+		return err
+	}
+	file, err := os.OpenFile(l.path, os.O_WRONLY, 0)
+	if err != nil {
+		return osError("State", l.path, err)
+	}
+	defer file.Close()
+	if _, err := file.WriteAt(binary.BigEndian.AppendUint64(nil, generation+1), 0); err != nil {
+		return osError("State", l.path, err)
+	}
+	return nil
+}
+
+// faultsPanic makes a fault in mapped memory (a file cut off beneath the map)
+// a panic of this goroutine instead of the end of the process, until undone.
+func faultsPanic() (undo func()) {
+	before := debug.SetPanicOnFault(true)
+	return func() { debug.SetPanicOnFault(before) }
+}
+
+// syncDirectory puts the names in a directory on stable storage.
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Sync()
+}
