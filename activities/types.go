@@ -221,6 +221,8 @@ type CleanUpInput struct {
 	Scope Scope `json:"scope"`
 	// Except lists identifiers that stay (marked as kept).
 	Except []string `json:"except,omitempty"`
+	// IncludeKept deletes also what was handed over (kept) before.
+	IncludeKept bool `json:"include_kept,omitempty"`
 }
 
 // Counts of resources of an operation.
