@@ -47,3 +47,9 @@ type Ledger interface {
 	Keep(ctx context.Context, tokens []string, role string) error
 	Entries(ctx context.Context, f LedgerFilter) ([]Entry, error)
 }
+
+// Match tells whether the filter selects an entry.
+func (f LedgerFilter) Match(e Entry) bool {
+	return (f.Plan == "" || f.Plan == e.Plan) && (f.Server == "" || f.Server == e.Server) &&
+		(f.Operation == "" || f.Operation == e.Operation) && (f.Role == "" || f.Role == e.Role)
+}

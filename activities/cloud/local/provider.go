@@ -2,6 +2,8 @@ package local
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -192,4 +194,10 @@ func (p *Provider) waitJob(ctx context.Context, id string) (release func(), err 
 		case <-time.After(pause):
 		}
 	}
+}
+
+// jobRange maps the identifier of a resource to a place in the file of job locks.
+func jobRange(id string) int64 {
+	sum := sha256.Sum256([]byte(id))
+	return int64(binary.BigEndian.Uint64(sum[:8]) >> 2)
 }
