@@ -3,6 +3,7 @@ package plan
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -14,23 +15,50 @@ type Duration time.Duration
 // D returns the standard library's form.
 func (d Duration) D() time.Duration { return time.Duration(d) }
 
-func (d Duration) String() string { return time.Duration(d).String() }
+// String writes the duration as people do: "5m", not "5m0s".
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// Patterns of durations and sizes; the JSON Schema has them too.
+const (
+	DurationPattern = `^(([0-9]+(\.[0-9]+)?(h|m|s|ms|us|µs|ns))+|[0-9]+(\.[0-9]+)?d)$`
+	SizePattern     = `^[0-9]+(\.[0-9]+)? ?(B|KB|kB|MB|GB|TB|KiB|MiB|GiB|TiB)(/s)?$`
+)
+
+var (
+	durationForm = regexp.MustCompile(DurationPattern)
+	sizeForm     = regexp.MustCompile(SizePattern)
+)
 
 // MarshalText writes the duration with its unit.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 // UnmarshalText reads a positive duration with a unit; "7d" counts days of 24 hours.
 func (d *Duration) UnmarshalText(text []byte) error {
-	s := strings.TrimSpace(string(text))
+	s := string(text)
+	bad := fmt.Errorf("%s is not a duration: write a number with its unit, for example 30s, 5m or 24h", quoted(s))
+	if !durationForm.MatchString(s) {
+		return bad
+	}
 	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.ParseFloat(days, 64); err == nil && n >= 0 && n <= 36500 {
-			*d = Duration(n * 24 * float64(time.Hour))
-			return nil
+		n, err := strconv.ParseFloat(days, 64)
+		if err != nil || n > 36500 {
+			return bad
 		}
+		*d = Duration(n * 24 * float64(time.Hour))
+		return nil
 	}
 	v, err := time.ParseDuration(s)
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a duration: write a number with its unit, for example 30s, 5m or 24h", s)
+	if err != nil {
+		return bad
 	}
 	*d = Duration(v)
 	return nil
@@ -48,21 +76,25 @@ var units = []struct {
 	{"kB", 1e3}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1},
 }
 
-// ParseSize reads a size with a unit.
+// ParseSize reads a size with a unit; "/s" after it is allowed, for rates.
 func ParseSize(s string) (Size, error) {
-	s = strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(s), "/s"))
+	bad := fmt.Errorf("%s is not a size: write a number with its unit, for example 512MiB or 10GB", quoted(s))
+	if !sizeForm.MatchString(s) {
+		return 0, bad
+	}
+	text := strings.TrimSuffix(s, "/s")
 	for _, u := range units {
-		num, ok := strings.CutSuffix(s, u.suffix)
+		num, ok := strings.CutSuffix(text, u.suffix)
 		if !ok {
 			continue
 		}
 		v, err := strconv.ParseFloat(strings.TrimSpace(num), 64)
-		if err != nil || v < 0 || v*float64(u.factor) >= 1<<62 {
-			break
+		if err != nil || v*float64(u.factor) >= 1<<62 {
+			return 0, bad
 		}
 		return Size(v * float64(u.factor)), nil
 	}
-	return 0, fmt.Errorf("%q is not a size: write a number with its unit, for example 512MiB or 10GB", s)
+	return 0, bad
 }
 
 func (s Size) String() string {
