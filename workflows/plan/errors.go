@@ -82,7 +82,7 @@ func (es Errors) asError() error {
 // position is a place in the file, counted from 1.
 type position struct{ line, column int }
 
-// faultf adds a fault at a key. The place is the key's or the nearest one above it
+// fault adds a fault at a key. The place is the key's or the nearest one above it
 // that the file has, so that a missing key points to where it belongs.
 func (p *Plan) fault(es *Errors, key, mend, format string, args ...any) *Error {
 	e := &Error{File: p.file, Key: key, Message: fmt.Sprintf(format, args...), Mend: mend}

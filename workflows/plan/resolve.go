@@ -43,6 +43,8 @@ type ResolvedServer struct {
 	ReplicationNetwork Network     `json:"replication_network"`
 	DrillNetwork       Network     `json:"drill_network"`
 	Records            []Record    `json:"records,omitempty"`
+	// RecordSites holds, for each of Records, the site that serves its zone.
+	RecordSites []Site `json:"record_sites,omitempty"`
 	// ZoneNote says in words why recovery takes longer; empty when nothing does.
 	ZoneNote string `json:"zone_note,omitempty"`
 	// Wave is the index into Resolved.Waves.
@@ -131,6 +133,12 @@ func (p *Plan) resolveServer(i int) (ResolvedServer, error) {
 		}
 	}
 	sort.Slice(s.Records, func(i, j int) bool { return s.Records[i].Name < s.Records[j].Name })
+	for _, r := range s.Records {
+		s.RecordSites = append(s.RecordSites, find(&l, "sites", p.Spec.Sites, r.Site))
+	}
+	if l.missing != "" {
+		return s, fmt.Errorf("plan %s, server %s: %s; validate the plan first", p.Metadata.Name, in.Name, l.missing)
+	}
 	s.ZoneNote = zoneNote(s)
 	return s, nil
 }
