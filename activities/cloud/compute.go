@@ -16,14 +16,17 @@ type Disk struct {
 	Path       string `json:"path,omitempty"`
 }
 
-// CreateDisk asks for an empty disk (Bytes) or one filled from a snapshot.
-// Source adopts an existing file or block device (local sites only).
+// CreateDisk asks for an empty disk (Bytes) or one filled from a snapshot, which
+// may be made larger by Bytes, never smaller. Source adopts an existing file or
+// block device (local sites only); DeleteDisk forgets such a disk and leaves its
+// content. Key is the encryption key, empty = the site's default.
 type CreateDisk struct {
 	Create
 	Bytes      int64  `json:"bytes,omitempty"`
 	Type       string `json:"type,omitempty"`
 	SnapshotID string `json:"snapshot_id,omitempty"`
 	Source     string `json:"source,omitempty"`
+	Key        string `json:"key,omitempty"`
 }
 
 // Disks makes, attaches and deletes block volumes.
@@ -37,6 +40,7 @@ type Disks interface {
 	StartAttachDisk(ctx context.Context, disk, server, device string) error
 	// StartDetachDisk takes a disk from its server; poll Disk until Available. Detached already is nil.
 	StartDetachDisk(ctx context.Context, disk string) error
+	// DeleteDisk deletes a disk; attached is InUse. Poll Disk until NotFound.
 	DeleteDisk(ctx context.Context, id string) error
 }
 
@@ -65,11 +69,18 @@ type CopySnapshot struct {
 
 // Snapshots makes and copies snapshots. They cost what changed, not what the disk holds.
 type Snapshots interface {
-	// StartSnapshots returns one snapshot a disk, in the order asked for; poll until Available.
+	// StartSnapshots returns one snapshot a disk, in the order asked for; poll until
+	// Available. The content is that of one instant between the call and its return,
+	// or, where the disks are at rest meanwhile, that of the rest: a provider that has
+	// to read the disks (local without reflinks) returns when it has read them.
 	StartSnapshots(ctx context.Context, in CreateSnapshots) ([]Snapshot, error)
+	// StartCopySnapshot copies a snapshot that is Available. Time and Bytes are those
+	// of the original. A wrong key may show late, as Failing with a Message.
 	StartCopySnapshot(ctx context.Context, in CopySnapshot) (Snapshot, error)
 	Snapshot(ctx context.Context, id string) (Snapshot, error)
 	Snapshots(ctx context.Context, f Filter) ([]Snapshot, error)
+	// DeleteSnapshot deletes a snapshot; one of an image, or one from which a disk is
+	// being filled, is InUse. Poll Snapshot until NotFound.
 	DeleteSnapshot(ctx context.Context, id string) error
 }
 
@@ -91,13 +102,18 @@ type ImageDisk struct {
 type Images interface {
 	// StartCreateImage snapshots every disk of a server, rebooting it when asked to.
 	StartCreateImage(ctx context.Context, in Create, server string, reboot bool) (Image, error)
-	// StartCopyImage copies an image of another site to this one.
+	// StartCopyImage copies an image of another site and its snapshots to this one,
+	// under the default key of this site; for another key copy the snapshots and
+	// register them. Percent tells how far it is.
 	StartCopyImage(ctx context.Context, in Create, from Site, image string) (Image, error)
-	// RegisterImage makes an image of snapshots that are there already.
+	// RegisterImage makes an image of snapshots that are there already. Exactly one of
+	// several is marked Boot, else InvalidInput. Some clouds want names that no other
+	// image of the account has: InvalidInput.
 	RegisterImage(ctx context.Context, in Create, disks []ImageDisk) (Image, error)
 	Image(ctx context.Context, id string) (Image, error)
 	Images(ctx context.Context, f Filter) ([]Image, error)
 	// DeleteImage removes the image; its snapshots stay unless withSnapshots is set.
+	// Those that another image refers to stay always.
 	DeleteImage(ctx context.Context, id string, withSnapshots bool) error
 }
 
@@ -153,18 +169,21 @@ const (
 // Servers launches and controls machines.
 type Servers interface {
 	LaunchSource() LaunchSource
-	// StartLaunch begins to launch; poll Server until Running or Failing. A server may
-	// vanish again while starting (stock ran out): Server is then NotFound or Failing.
-	// A private address in use is AddressTaken; no room is Capacity.
+	// StartLaunch begins to launch. Disks are taken as with StartAttachDisk. With
+	// FromImage the disks that are made carry the tags of the server. Poll Server
+	// until Running or Failing. A server may vanish again while starting (stock ran
+	// out): Server is then NotFound or Failing. A private address in use is AddressTaken; no room is Capacity.
 	StartLaunch(ctx context.Context, in LaunchServer) (Server, error)
 	Server(ctx context.Context, id string) (Server, error)
 	Servers(ctx context.Context, f Filter) ([]Server, error)
 	// StartServer starts a stopped server; running already is nil. Poll until Running.
 	StartServer(ctx context.Context, id string) error
 	// StopServer stops one, keeping disks and address; stopped already is nil. Poll until Stopped.
-	// With force it does not wait for the operating system.
+	// With force it does not wait for the operating system. What it needs to start
+	// again stays reserved where the cloud can do that.
 	StopServer(ctx context.Context, id string, force bool) error
-	// TerminateServer deletes a server and frees its address; its disks stay. Poll until NotFound.
+	// TerminateServer deletes a server and frees its address; its disks stay, Available
+	// again. Poll until NotFound.
 	TerminateServer(ctx context.Context, id string) error
 }
 

@@ -34,6 +34,7 @@ const (
 	Unsupported   Code = "Unsupported"   // the provider cannot do this
 	Denied        Code = "Denied"        // permission is missing
 	Quota         Code = "Quota"         // an account limit is reached
+	Billing       Code = "Billing"       // the account owes money, or its balance is too low
 	Capacity      Code = "Capacity"      // the provider has no room of this kind at the moment
 	NoSpace       Code = "NoSpace"       // a disk is full
 	Throttled     Code = "Throttled"     // too many requests
@@ -48,7 +49,7 @@ const (
 // classes is the one table from cause to reaction.
 var classes = map[Code]Class{
 	NotFound: GiveUp, Conflict: Wait, InUse: Wait, AddressTaken: AskPerson, TokenMismatch: GiveUp, InvalidInput: GiveUp,
-	Unsupported: GiveUp, Denied: AskPerson, Quota: AskPerson, Capacity: AskPerson, NoSpace: AskPerson, Throttled: Wait,
+	Unsupported: GiveUp, Denied: AskPerson, Quota: AskPerson, Billing: AskPerson, Capacity: AskPerson, NoSpace: AskPerson, Throttled: Wait,
 	Unavailable: Retry, NotReady: Wait, Failed: GiveUp, NewerState: AskPerson, Corrupt: AskPerson, StaleEpoch: GiveUp,
 }
 

@@ -31,8 +31,11 @@ type Networks interface {
 	Networks(ctx context.Context, f Filter) ([]Network, error)
 	// CheckAddress returns nil when ip lies in the network and is free, InvalidInput or AddressTaken otherwise.
 	CheckAddress(ctx context.Context, network, ip string) error
+	// DeleteNetwork deletes a network; with servers in it, it is InUse. Poll until NotFound.
 	DeleteNetwork(ctx context.Context, id string) error
-	// Dial opens a TCP connection to a private address of the network, for health checks.
+	// Dial opens a TCP connection to a private address of the network, for health
+	// checks. Where only machines of the network reach it, it is Unsupported unless
+	// the caller runs there.
 	Dial(ctx context.Context, network, hostport string) (Conn, error)
 }
 
@@ -48,10 +51,14 @@ type Addresses interface {
 	AllocateAddress(ctx context.Context, in Create) (Address, error)
 	Address(ctx context.Context, idOrName string) (Address, error)
 	Addresses(ctx context.Context, f Filter) ([]Address, error)
-	// AssociateAddress moves the address to a server; there already is nil. With an
+	// AssociateAddress moves the address to a server; poll Address until it is
+	// Attached to that server, where it is already when the cloud does it at once.
+	// There already is nil. With an
 	// address of another server it needs reassociate, otherwise InUse.
 	AssociateAddress(ctx context.Context, id, server string, reassociate bool) error
+	// DisassociateAddress takes the address from its server; without one it is nil.
 	DisassociateAddress(ctx context.Context, id string) error
+	// ReleaseAddress gives the address back; one that belongs to a server is InUse.
 	ReleaseAddress(ctx context.Context, id string) error
 }
 
@@ -71,10 +78,14 @@ type Change struct {
 	State State  `json:"state"` // Creating until every name server has it, then Available
 }
 
-// Names changes DNS. Setting weighted beside simple records of one name is InvalidInput.
+// Names changes DNS. Setting weighted beside simple records of one name and type
+// is InvalidInput, and nothing of the change is done. Weights are 0 to 255, in
+// proportion; a cloud without weight 0 switches the record off instead. Changes
+// are idempotent by their content, the token serves where the API has one.
 type Names interface {
 	// StartSetRecords replaces the given record sets atomically; the same content again is fine.
 	StartSetRecords(ctx context.Context, zone, token string, records []Record) (Change, error)
+	// StartDeleteRecords removes record sets by name, type and set; those that are gone already are fine.
 	StartDeleteRecords(ctx context.Context, zone, token string, records []Record) (Change, error)
 	Change(ctx context.Context, id string) (Change, error)
 	// Records lists the record sets of a name; an empty name lists the zone.
@@ -103,6 +114,9 @@ type ScriptRun struct {
 
 // Scripts runs commands on servers.
 type Scripts interface {
+	// StartScript begins a script, as the most privileged user the provider has. The
+	// same token never runs it twice. A server that cannot take one yet is NotReady,
+	// one that never will Unsupported. Poll ScriptRun until it is not Running.
 	StartScript(ctx context.Context, in RunScript) (ScriptRun, error)
 	ScriptRun(ctx context.Context, id string) (ScriptRun, error)
 }

@@ -68,6 +68,12 @@ type Create struct {
 	Token string            `json:"token"` // client token: 1 to 64 printable ASCII characters
 	Name  string            `json:"name,omitempty"`
 	Tags  map[string]string `json:"tags,omitempty"`
+	// Repeat says that an earlier attempt with this token may have reached the
+	// provider (a retry, or a ledger entry without an identifier). A provider whose
+	// API has no token then looks for the tag [TagToken] until its listings are sure
+	// to show what that attempt made, before it creates. It is no parameter of the
+	// resource: calls that differ in it alone are the same.
+	Repeat bool `json:"-"`
 }
 
 // Filter selects resources that carry all the given tags; an empty one selects all.

@@ -65,6 +65,8 @@ func checkCreateDisk(in cloud.CreateDisk) error {
 		return invalid(op, resource, "a snapshot and a file to adopt exclude each other", mend)
 	case in.Source == "" && in.Bytes%sectorSize != 0:
 		return invalid(op, resource, fmt.Sprintf("%d bytes are not a multiple of %d", in.Bytes, sectorSize), "round the size up")
+	case in.Key != "":
+		return cloud.E(cloud.Unsupported, op, resource, "a local site does not encrypt disks", "leave the key out, and keep the site on an encrypted file system", nil)
 	case in.Type != "" && in.Type != "raw":
 		return invalid(op, resource, fmt.Sprintf("disk type %q is unknown here", in.Type), "local sites have raw disks only: leave the type out")
 	}

@@ -1,0 +1,192 @@
+package cloud
+
+import (
+	"context"
+	"time"
+)
+
+// The capabilities of this file are optional: a provider implements those that
+// its place has, callers find them with [As]. The rules of the package hold.
+
+// Key is an encryption key.
+type Key struct {
+	Resource
+	// Region is where the key can be used; a copy is encrypted with a key of the receiving site.
+	Region  string `json:"region,omitempty"`
+	Enabled bool   `json:"enabled"`
+}
+
+// Keys tells before a copy whether a key can be used: clouds report a wrong key late.
+type Keys interface {
+	// Key finds a key by identifier or alias.
+	Key(ctx context.Context, idOrAlias string) (Key, error)
+	// CheckKey returns nil when this account may encrypt and decrypt with the key, Denied otherwise.
+	CheckKey(ctx context.Context, id string) error
+}
+
+// Limit is an account limit with what is used of it.
+type Limit struct {
+	Name       string  `json:"name"` // e.g. "running vCPUs, standard types"
+	Value      float64 `json:"value"`
+	Used       float64 `json:"used"`
+	Unit       string  `json:"unit,omitempty"`
+	Adjustable bool    `json:"adjustable"`
+}
+
+// LaunchNeed is what a recovery wants to launch at once.
+type LaunchNeed struct {
+	Type   string `json:"type,omitempty"`
+	CPU    int    `json:"cpu,omitempty"`
+	Memory int64  `json:"memory,omitempty"` // bytes
+	Count  int    `json:"count"`
+}
+
+// Quotas answers before the disaster what would fail in it.
+type Quotas interface {
+	Limits(ctx context.Context, kind Kind) ([]Limit, error)
+	// CheckLaunch returns nil when the servers could be launched now; Quota, Capacity
+	// or InvalidInput (unknown type) otherwise. The answer is no reservation.
+	CheckLaunch(ctx context.Context, needs []LaunchNeed) error
+	// CheckPermission returns nil when this account may make the calls (names of
+	// methods of the contract), Denied with those that it may not.
+	CheckPermission(ctx context.Context, calls []string) error
+}
+
+// Backend is a target behind a load balancer.
+type Backend struct {
+	Server  string `json:"server"`
+	Port    int    `json:"port"`
+	Weight  int    `json:"weight"`
+	Healthy bool   `json:"healthy"`
+	Reason  string `json:"reason,omitempty"` // why it is not healthy
+}
+
+// LoadBalancer is one group of back ends behind a public or private address.
+type LoadBalancer struct {
+	Resource
+	Address  string    `json:"address"`
+	Backends []Backend `json:"backends"`
+}
+
+// LoadBalancers moves traffic between back ends.
+type LoadBalancers interface {
+	LoadBalancer(ctx context.Context, idOrName string) (LoadBalancer, error)
+	LoadBalancers(ctx context.Context, f Filter) ([]LoadBalancer, error)
+	// StartSetBackends makes the back ends exactly these; the same again is fine.
+	// Poll LoadBalancer until it lists them and they are healthy.
+	StartSetBackends(ctx context.Context, id, token string, backends []Backend) error
+}
+
+// ScalingGroup is a set of equal servers.
+type ScalingGroup struct {
+	Resource
+	Min     int      `json:"min"`
+	Max     int      `json:"max"`
+	Desired int      `json:"desired"`
+	Servers []string `json:"servers"` // in service
+}
+
+// ScalingGroups grows a small standby to its full size.
+type ScalingGroups interface {
+	ScalingGroup(ctx context.Context, idOrName string) (ScalingGroup, error)
+	ScalingGroups(ctx context.Context, f Filter) ([]ScalingGroup, error)
+	// StartScale sets all three figures; min ≤ desired ≤ max, else InvalidInput.
+	// The same again is nil. Poll ScalingGroup until as many servers are in service.
+	StartScale(ctx context.Context, id, token string, min, desired, max int) error
+}
+
+// Database is a managed database or a replica of one.
+type Database struct {
+	Resource
+	Engine   string        `json:"engine"`
+	Endpoint string        `json:"endpoint,omitempty"` // host:port
+	Source   string        `json:"source,omitempty"`   // set while it is a replica
+	Lag      time.Duration `json:"lag,omitempty"`      // behind the source
+}
+
+// RestoreDatabase asks for a new database at a point of time of another one.
+type RestoreDatabase struct {
+	Create
+	From     Site       `json:"from"`
+	Database string     `json:"database,omitempty"`
+	Snapshot string     `json:"snapshot,omitempty"`
+	Time     *time.Time `json:"time,omitempty"` // nil = the latest
+	Type     string     `json:"type,omitempty"`
+	Network  string     `json:"network,omitempty"`
+}
+
+// Databases restores managed databases and promotes their replicas.
+type Databases interface {
+	Database(ctx context.Context, id string) (Database, error)
+	Databases(ctx context.Context, f Filter) ([]Database, error)
+	StartRestoreDatabase(ctx context.Context, in RestoreDatabase) (Database, error)
+	// StartReplica makes a replica of a database of another site.
+	StartReplica(ctx context.Context, in Create, from Site, database string) (Database, error)
+	// StartPromote makes a replica a database of its own, for good; one that is
+	// none any more is nil. Poll Database until it is Available without a Source.
+	StartPromote(ctx context.Context, id string) error
+	DeleteDatabase(ctx context.Context, id string) error
+}
+
+// FileSystem is a shared directory.
+type FileSystem struct {
+	Resource
+	Endpoint string        `json:"endpoint,omitempty"`
+	Bytes    int64         `json:"bytes"`
+	Source   string        `json:"source,omitempty"` // set while it is a replica, and read-only
+	Lag      time.Duration `json:"lag,omitempty"`
+}
+
+// FileSystems replicates shared directories.
+type FileSystems interface {
+	FileSystem(ctx context.Context, id string) (FileSystem, error)
+	FileSystems(ctx context.Context, f Filter) ([]FileSystem, error)
+	StartReplicaFileSystem(ctx context.Context, in Create, from Site, fileSystem string) (FileSystem, error)
+	// StartPromoteFileSystem ends the replication and makes the replica writable.
+	StartPromoteFileSystem(ctx context.Context, id string) error
+	DeleteFileSystem(ctx context.Context, id string) error
+}
+
+// Stack is a set of resources made from a template of the provider.
+type Stack struct {
+	Resource
+	Outputs map[string]string `json:"outputs,omitempty"`
+}
+
+// CreateStack asks for a stack.
+type CreateStack struct {
+	Create
+	Template   string            `json:"template"`
+	Parameters map[string]string `json:"parameters,omitempty"`
+}
+
+// Stacks makes the parts of a site that are described by templates.
+type Stacks interface {
+	StartCreateStack(ctx context.Context, in CreateStack) (Stack, error)
+	Stack(ctx context.Context, idOrName string) (Stack, error)
+	Stacks(ctx context.Context, f Filter) ([]Stack, error)
+	DeleteStack(ctx context.Context, id string) error
+}
+
+// Measurement is one value of a metric at one time.
+type Measurement struct {
+	Name   string            `json:"name"` // e.g. "rpo_seconds"
+	Labels map[string]string `json:"labels,omitempty"`
+	Value  float64           `json:"value"`
+	Time   time.Time         `json:"time"`
+}
+
+// Alert is something that a person has to know.
+type Alert struct {
+	Token   string            `json:"token"` // the same alert is sent once
+	Title   string            `json:"title"`
+	Text    string            `json:"text"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Channel string            `json:"channel,omitempty"` // topic or contact group
+}
+
+// Alerts puts measurements and alerts where the provider's users look.
+type Alerts interface {
+	PutMeasurements(ctx context.Context, list []Measurement) error
+	SendAlert(ctx context.Context, a Alert) error
+}
