@@ -219,3 +219,22 @@ func TestTellsWhyItDidNotStart(t *testing.T) {
 		require.Equal(t, startAttempts, strings.Count(string(said), "\n"))
 	})
 }
+
+// A start may be cut off anywhere: while the schema is made, while the server
+// comes up, after it answered. The next one works, and what was once answered stays.
+func TestKilledAnywhereInItsStart(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for delay := 10 * time.Millisecond; delay < 500*time.Millisecond; delay = delay * 3 / 2 {
+		parent := exec.Command(os.Args[0])
+		parent.Env = append(os.Environ(), helperDir+"="+dir)
+		parent.Stderr = os.Stderr
+		require.NoError(t, parent.Start())
+		kill := time.AfterFunc(delay, func() { _ = parent.Process.Kill() })
+		require.ErrorContains(t, parent.Wait(), "signal: killed", "it ended by itself, %s after its start", delay)
+		kill.Stop()
+	}
+	s := start(t, Options{DataDir: dir})
+	_, err := dial(t, s, "default").CountWorkflow(t.Context(), &workflowservice.CountWorkflowExecutionsRequest{})
+	require.NoError(t, err)
+}
