@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -62,13 +63,13 @@ func document(data []byte) (*yaml.Node, *Error) {
 	case errors.Is(err, io.EOF), err == nil && len(doc.Content) == 0:
 		return nil, &Error{Line: 1, Column: 1, Message: "the file holds no plan", Mend: "begin with apiVersion: " + APIVersion + " and kind: " + Kind}
 	case err != nil:
-		return nil, syntaxError(err)
+		return nil, syntaxError(err, data)
 	}
 	switch err := dec.Decode(&more); {
 	case errors.Is(err, io.EOF):
 		return doc.Content[0], nil
 	case err != nil:
-		return nil, syntaxError(err)
+		return nil, syntaxError(err, data)
 	}
 	at := &more
 	if len(more.Content) > 0 {
@@ -80,21 +81,41 @@ func document(data []byte) (*yaml.Node, *Error) {
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
-func syntaxError(err error) *Error {
-	text := err.Error()
-	e := &Error{Line: 1, Column: 1, Mend: "mend the YAML: check indentation, colons and quotes at this line and the one before"}
+// syntaxError finds the place of a fault that the YAML library describes only roughly:
+// its line is where the broken construct begins, counted from 0 or 1, or is missing.
+func syntaxError(err error, data []byte) *Error {
+	text, line := err.Error(), 1
 	if m := yamlLine.FindStringSubmatch(text); m != nil {
 		text = text[len(m[0]):]
 		if n, err := strconv.Atoi(m[1]); err == nil {
-			e.Line = n
+			line = n
 		}
 	}
-	if strings.Contains(text, "found character that cannot start any token") {
-		e.Mend = "indent with blanks, not tabs, and put texts that begin with @, ` or % in quotes"
+	e := &Error{Column: 1, Message: "not valid YAML: " + text, Mend: "check indentation, colons, brackets and quotes from this line on"}
+	switch {
+	case strings.HasPrefix(text, "did not find expected"):
+		line++
+	case strings.Contains(text, "tab character"):
+		if m := leadingTab.FindIndex(data); m != nil {
+			line = 1 + bytes.Count(data[:m[0]], []byte("\n"))
+		}
+		e.Mend = "indent with blanks, not tabs"
+	case strings.Contains(text, "cannot start any token"):
+		e.Mend = "put texts that begin with @, ` or % in quotes, and indent with blanks, not tabs"
+	case strings.Contains(text, "UTF-8"), strings.Contains(text, "control character"):
+		for i, l := range bytes.Split(data, []byte("\n")) {
+			if !utf8.Valid(l) || bytes.ContainsFunc(l, func(r rune) bool { return r < ' ' && r != '\t' && r != '\r' || r == 0x7f }) {
+				line = i + 1
+				break
+			}
+		}
+		e.Mend = "save the file as UTF-8 text without control characters"
 	}
-	e.Message = "not valid YAML: " + text
+	e.Line = line
 	return e
 }
+
+var leadingTab = regexp.MustCompile(`(?m)^ *\t`)
 
 // refuseAliases faults the first anchor or alias: a plan says everything where it
 // stands, and a chain of aliases can stand for more than any memory holds.

@@ -29,15 +29,16 @@ func (p *Plan) check(earlier Errors) Errors {
 }
 
 // merge drops later faults that only follow from earlier ones: at or below the same
-// key, or about a name that was not found in a list where a name could not be read.
+// key, about a whole (launch needs cpu and memory) with a fault inside, or about a name that was not found in a list where a name could not be read.
 func merge(earlier, later Errors) Errors {
-	faulty, lists := map[string]bool{}, map[string]bool{}
+	faulty, wholes, lists := map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for _, e := range earlier {
 		if e.Key == "" {
 			return earlier
 		}
 		faulty[e.Key], faulty[e.refers] = true, true
 		for _, k := range []string{e.Key, e.refers} {
+			wholes[k[:max(strings.LastIndexAny(k, ".["), 0)]] = true
 			k = strings.TrimSuffix(k, ".name")
 			if i := strings.LastIndexByte(k, '['); i > 0 && strings.HasSuffix(k, "]") {
 				k = k[:i]
@@ -47,7 +48,7 @@ func merge(earlier, later Errors) Errors {
 	}
 	delete(faulty, "")
 	for _, e := range later {
-		follows := e.refers != "" && lists[e.refers]
+		follows := wholes[e.Key] || e.refers != "" && lists[e.refers]
 		for at := e.Key; at != "" && !follows; at = at[:max(strings.LastIndexAny(at, ".["), 0)] {
 			follows = faulty[at]
 		}
