@@ -83,7 +83,7 @@ func (w *proposal) chooseSites(o Offer) {
 func (w *proposal) head(o Offer, servers []OfferedServer) {
 	w.f("# Proposed from what the sites offer. Read it through, above all launch, then:\n")
 	w.f("#   lifeboat plan validate -f FILE && lifeboat plan apply -f FILE\n")
-	w.f("apiVersion: %s\nkind: %s\nmetadata:\n  name: %s\nspec:\n", APIVersion, Kind, label(o.Name, "my-plan"))
+	w.f("apiVersion: %s\nkind: %s\nmetadata:\n  name: %s\nspec:\n", APIVersion, Kind, scalar(label(o.Name, "my-plan")))
 	w.f("  objectives: # reports say whether they were kept\n    rto: 15m # outage declared until traffic is served\n    rpo: 1m # newest write that may be lost\n")
 	w.f("  sites:\n")
 	for _, s := range w.sites {
@@ -101,9 +101,9 @@ func (w *proposal) head(o Offer, servers []OfferedServer) {
 	w.f("  sitePairs:\n")
 	for _, c := range w.prefixes {
 		name := w.networks[c.String()]
-		w.f("    - name: %s\n      primary: %s\n      recovery: %s\n", name, scalar(w.primary.Name), scalar(w.recovery.Name))
-		w.f("      recoveryNetwork: %s-recovery # where recovered servers live\n", name)
-		w.f("      primaryNetwork: %s # where they live after failback\n", name)
+		w.f("    - name: %s\n      primary: %s\n      recovery: %s\n", scalar(name), scalar(w.primary.Name), scalar(w.recovery.Name))
+		w.f("      recoveryNetwork: %s # where recovered servers live\n", scalar(name+"-recovery"))
+		w.f("      primaryNetwork: %s # where they live after failback\n", scalar(name))
 	}
 	w.f("  pointPolicies:\n    - name: standard\n      every: 5m\n      keep: {count: 24, within: 24h}\n      # bandwidth: 50MiB # limit a second; absent = unlimited\n")
 	w.f("  tiers:\n    - {name: standard, strategy: replicate, mode: async, pointPolicy: standard}\n")
@@ -136,8 +136,8 @@ func (w *proposal) network(s OfferedServer) {
 	}
 	name = w.unique("network ", name)
 	w.prefixes, w.networks[c.String()] = append(w.prefixes, c), name
-	w.f("    - {name: %s, site: %s, cidr: %s}\n", name, scalar(w.primary.Name), c)
-	w.f("    - {name: %s-recovery, site: %s, cidr: %s} # the same addresses: servers keep theirs\n", name, scalar(w.recovery.Name), c)
+	w.f("    - {name: %s, site: %s, cidr: %s}\n", scalar(name), scalar(w.primary.Name), c)
+	w.f("    - {name: %s, site: %s, cidr: %s} # the same addresses: servers keep theirs\n", scalar(name+"-recovery"), scalar(w.recovery.Name), c)
 }
 
 func (w *proposal) unique(kind, name string) string {
@@ -160,7 +160,7 @@ func (w *proposal) body(servers []OfferedServer) {
 		w.record = cmp.Or(w.record, name)
 		c := w.prefixes[slices.IndexFunc(w.prefixes, subnet(s).Overlaps)]
 		w.f("    - name: %s\n      tier: standard\n      sitePair: %s\n      source: %s # at site %s\n",
-			name, w.networks[c.String()], scalar(source), w.primary.Name)
+			scalar(name), scalar(w.networks[c.String()]), scalar(source), scalar(w.primary.Name))
 		if len(s.Disks) > 0 {
 			disks := make([]string, len(s.Disks))
 			for i, d := range s.Disks {
@@ -183,9 +183,9 @@ func (w *proposal) body(servers []OfferedServer) {
 
 func (w *proposal) tail() {
 	w.f("  # dns: # names that follow the active side, served away from the primary site\n")
-	w.f("  #   - {name: www.example.test, zone: example.test, site: %s, server: %s, ttl: 60s}\n", w.dns.Name, w.record)
+	w.f("  #   - {name: www.example.test, zone: example.test, site: %s, server: %s, ttl: 60s}\n", scalar(w.dns.Name), scalar(w.record))
 	w.f("  # steps: # order of recovery; servers in no step come last, together\n")
-	w.f("  #   - {name: first, servers: [%s]}\n", w.record)
+	w.f("  #   - {name: first, servers: [%s]}\n", scalar(w.record))
 	w.f("  failover:\n    approval: none # required = a person says yes before traffic is switched\n")
 	w.f("  # drills: {schedule: \"0 3 * * 6\", timeZone: UTC}\n")
 }

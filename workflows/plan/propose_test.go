@@ -1,0 +1,51 @@
+package plan
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func localSite(name string) Site {
+	return Site{Name: name, Provider: "local", Directory: "/sites/" + name}
+}
+
+func TestAProposedPlanIsValidAndKeepsAddresses(t *testing.T) {
+	t.Parallel()
+	text, err := Propose(Offer{Name: "My Shop", Sites: []Site{localSite("recovery"), localSite("primary"), localSite("names")}, Servers: []OfferedServer{
+		{Site: "primary", Name: "Web Server", ID: "srv-1", IP: "10.5.0.7", Network: "Prod Net", CIDR: "10.5.0.0/24", Ports: []int{8080}, Disks: []string{"system", "data disk: 2"}},
+		{Site: "primary", Name: "web-server", ID: "0123", IP: "10.5.0.7", Network: "Prod Net", CIDR: "10.5.0.0/24"},
+		{Site: "primary", Name: "true", IP: "10.5.0.9", CIDR: "10.5.0.0/16"},
+		{Site: "primary", ID: "\"odd\" \\ name", IP: "192.168.3.4"},
+		{Site: "recovery", Name: "standby"},
+	}})
+	require.NoError(t, err)
+	p, err := Read("proposed.yaml", text, nil)
+	require.NoError(t, err, string(text))
+	require.Equal(t, "my-shop", p.Metadata.Name)
+	require.Equal(t, "primary", p.Spec.SitePairs[0].Primary)
+	byName := map[string]Server{}
+	for _, s := range p.Spec.Servers {
+		byName[s.Name] = s
+	}
+	require.Len(t, byName, 4, "servers of the recovery site are not proposed")
+	require.Equal(t, "10.5.0.7", byName["web-server"].Launch.IP)
+	require.Equal(t, 8080, byName["web-server"].Launch.Health.Port)
+	require.Equal(t, []string{"system", "data disk: 2"}, byName["web-server"].Disks)
+	require.Equal(t, "0123", byName["web-server-2"].Source)
+	require.Empty(t, byName["web-server-2"].Launch.IP, "the address is taken")
+	require.Equal(t, "true", byName["true"].Source)
+	require.Equal(t, `"odd" \ name`, byName["odd-name"].Source)
+	require.Equal(t, "192.168.3.4", byName["odd-name"].Launch.IP)
+	require.Contains(t, string(text), "site: names, server: odd-name", "DNS is proposed at the third site")
+}
+
+func TestAnOfferThatMakesNoPlanIsAnErrorWithItsMend(t *testing.T) {
+	t.Parallel()
+	_, err := Propose(Offer{Sites: []Site{localSite("primary")}})
+	require.ErrorContains(t, err, "add a second site")
+	_, err = Propose(Offer{Sites: []Site{localSite("primary"), localSite("recovery")}})
+	require.ErrorContains(t, err, "no server is offered")
+	_, err = Propose(Offer{Sites: []Site{localSite("primary"), {Name: "recovery", Provider: "local"}}, Servers: []OfferedServer{{Site: "primary", Name: "web"}}})
+	require.ErrorContains(t, err, "a local site needs a directory")
+}
