@@ -34,6 +34,9 @@ type ClientOptions struct {
 	Bytes    int           // payload
 	Log      string        // file that acknowledged writes are appended to
 	Timeout  time.Duration // of one write; default 2 s
+	// Allow, when set, is asked whether to write to the server that the name
+	// points to now; no write is sent while it says no.
+	Allow func(ip string) bool
 }
 
 // RunClient writes until ctx ends. A write counts as acknowledged when its line
@@ -87,10 +90,13 @@ func writeOnce(ctx context.Context, o ClientOptions) (Ack, error) {
 	if err != nil {
 		return Ack{}, err
 	}
+	if o.Allow != nil && !o.Allow(ip) {
+		return Ack{}, fmt.Errorf("writes to %s are held back", ip)
+	}
 	server := net.JoinHostPort(ip, strconv.Itoa(o.Port))
 	url := "http://" + server + "/write?bytes=" + strconv.Itoa(o.Bytes)
 	ack := Ack{Server: server}
-	if err := call(ctx, http.MethodPost, url, &ack.Number); err != nil {
+	if err := call(ctx, http.DefaultClient, http.MethodPost, url, &ack.Number); err != nil {
 		return Ack{}, err
 	}
 	ack.Acked = time.Now().UTC()
@@ -113,13 +119,13 @@ func Resolve(ctx context.Context, resolver, name string) (string, error) {
 }
 
 // call asks the numbers server over a connection of its own and decodes the answer.
-func call(ctx context.Context, method, url string, into any) error {
+func call(ctx context.Context, client *http.Client, method, url string, into any) error {
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return err
 	}
 	req.Close = true // a kept connection would hide that the name points elsewhere now
-	res, err := http.DefaultClient.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}

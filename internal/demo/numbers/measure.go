@@ -30,9 +30,10 @@ func (h *History) Update() (newest Ack, err error) {
 
 // Recovery is what is known about a recovery before its database is looked at.
 type Recovery struct {
-	URL       string    // of the recovered numbers server
-	Declared  time.Time // T0
-	PointTime time.Time // instant of the cut of the recovery point
+	URL       string       // of the recovered numbers server
+	Client    *http.Client // nil = the default one; a drill is reached from inside its network
+	Declared  time.Time    // T0
+	PointTime time.Time    // instant of the cut of the recovery point
 	// Branch is set when the recovered server is one beside production (a drill):
 	// what it does not have is not lost.
 	Branch bool
@@ -69,11 +70,14 @@ func (h *History) Measure(ctx context.Context, r Recovery) (Measurement, error) 
 	if _, err := h.Update(); err != nil {
 		return m, err
 	}
-	if err := call(ctx, http.MethodGet, r.URL+"/check", &m.Check); err != nil {
+	if r.Client == nil {
+		r.Client = http.DefaultClient
+	}
+	if err := call(ctx, r.Client, http.MethodGet, r.URL+"/check", &m.Check); err != nil {
 		return m, fmt.Errorf("check the recovered database: %w", err)
 	}
 	m.Problems = append(m.Problems, m.Check.Problems...)
-	have, err := readNumbers(ctx, r.URL, m.Check.Oldest.Number)
+	have, err := readNumbers(ctx, r.Client, r.URL, m.Check.Oldest.Number)
 	if err != nil {
 		return m, fmt.Errorf("read the recovered database: %w", err)
 	}
@@ -125,11 +129,11 @@ func newestBefore(have map[uint64]Number, t time.Time) (newest Number) {
 	return newest
 }
 
-func readNumbers(ctx context.Context, url string, from uint64) (map[uint64]Number, error) {
+func readNumbers(ctx context.Context, client *http.Client, url string, from uint64) (map[uint64]Number, error) {
 	have := map[uint64]Number{}
 	for {
 		var page NumbersPage
-		if err := call(ctx, http.MethodGet, fmt.Sprintf("%s/numbers?from=%d", url, from), &page); err != nil {
+		if err := call(ctx, client, http.MethodGet, fmt.Sprintf("%s/numbers?from=%d", url, from), &page); err != nil {
 			return nil, err
 		}
 		for _, n := range page.Numbers {
@@ -145,14 +149,24 @@ func readNumbers(ctx context.Context, url string, from uint64) (map[uint64]Numbe
 // ErrEmpty is returned by [AskNewest] for a database without any write.
 var ErrEmpty = errors.New("the database has no write yet")
 
-// AskNewest returns the newest write of a numbers server.
+// AskNewest returns the newest write of a numbers server. It asks until the
+// server answers, or ctx ends.
 func AskNewest(ctx context.Context, url string) (Number, error) {
-	var n Number
-	if err := call(ctx, http.MethodGet, url+"/newest", &n); err != nil {
-		return n, err
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var n Number
+		err := call(ctx, http.DefaultClient, http.MethodGet, url+"/newest", &n)
+		if err == nil && n.Number == 0 {
+			err = ErrEmpty
+		}
+		if err == nil || errors.Is(err, ErrEmpty) {
+			return n, err
+		}
+		select {
+		case <-ctx.Done():
+			return n, err
+		case <-tick.C:
+		}
 	}
-	if n.Number == 0 {
-		return n, ErrEmpty
-	}
-	return n, nil
 }

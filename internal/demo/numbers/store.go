@@ -75,19 +75,26 @@ func OpenStore(dataPath, logPath string, keep uint64, payload int) (*Store, erro
 	return s, nil
 }
 
+// load finds the newest number. Only a new database is written to: a server that
+// nobody writes to leaves its disks as they are, bit for bit.
 func (s *Store) load(logPath string) error {
-	err := s.db.Update(func(tx *bolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists(numbersBucket)
-		if err != nil {
-			return err
-		}
-		k, v := b.Cursor().Last()
-		if k == nil {
+	isNew := false
+	err := s.db.View(func(tx *bolt.Tx) (err error) {
+		b := tx.Bucket(numbersBucket)
+		if isNew = b == nil; isNew {
 			return nil
 		}
-		s.newest, _, err = decode(k, v)
+		if k, v := b.Cursor().Last(); k != nil {
+			s.newest, _, err = decode(k, v)
+		}
 		return err
 	})
+	if isNew && err == nil {
+		err = s.db.Update(func(tx *bolt.Tx) error {
+			_, err := tx.CreateBucket(numbersBucket)
+			return err
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("read the newest number of %s: %w", s.db.Path(), err)
 	}

@@ -1,6 +1,7 @@
 package numbers
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -60,6 +61,24 @@ func TestAWrittenDatabaseIsFoundAgainOnItsDisks(t *testing.T) {
 	require.True(t, c.OK, c.Problems)
 	require.EqualValues(t, 11, c.Count)
 	require.EqualValues(t, 11, c.LogNewest)
+}
+
+func TestAServerThatNobodyWritesToLeavesItsDisksAsTheyAre(t *testing.T) {
+	t.Parallel()
+	data, log := disk(t, "data", 4<<20), disk(t, "log", 64<<10)
+	s := open(t, data, log)
+	write(t, s, 10)
+	require.NoError(t, s.Close())
+	before, err := os.ReadFile(data)
+	require.NoError(t, err)
+
+	s = open(t, data, log)
+	_, err = s.Check()
+	require.NoError(t, err)
+	require.NoError(t, s.Close())
+	after, err := os.ReadFile(data)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(before, after))
 }
 
 func TestTheDiskKeepsItsSizeAlsoWhenItIsFull(t *testing.T) {
