@@ -1,0 +1,296 @@
+package replication
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// targetState is what the engine keeps about a stream that it receives.
+type targetState struct {
+	Spec    TargetSpec `json:"spec"`
+	Stopped bool       `json:"stopped"`
+	// Replicas says which file or device each index belongs to, and when it was last
+	// written by us. Another identity means that the index is about another disk.
+	Replicas map[string]replicaMark `json:"replicas"`
+}
+
+type replicaMark struct {
+	Identity string `json:"identity"`
+	Modified int64  `json:"modified_ns"`
+}
+
+// targetStream is a stream that this engine receives. At most one session is
+// attached to it at a time.
+type targetStream struct {
+	engine *Engine
+	name   string
+	dir    string
+	hub    *hub
+
+	mu      sync.Mutex // guards state and session
+	state   targetState
+	session *targetSession
+	fenced  error // while the stream changes hands: why senders are refused
+
+	points sync.Mutex // serialises changes of the catalogue
+}
+
+// PrepareTarget makes the engine accept a stream, and says where and as whom it
+// listens. Doing it again is fine. A higher epoch supersedes a lower one, whose sender is
+// cut off before this returns; a lower one is ErrStaleEpoch. Missing replica files
+// are created, sparse.
+func (e *Engine) PrepareTarget(ctx context.Context, spec TargetSpec) (TargetInfo, error) {
+	if err := spec.validate(); err != nil {
+		return TargetInfo{}, err
+	}
+	e.preparing.Lock()
+	defer e.preparing.Unlock()
+	t, err := e.targetFor(spec.Stream)
+	if err != nil {
+		return TargetInfo{}, err
+	}
+	t.mu.Lock()
+	current := t.state
+	t.mu.Unlock()
+	if current.Spec.Stream != "" && spec.Epoch < current.Spec.Epoch {
+		return TargetInfo{}, fmt.Errorf("%w: stream %s is at epoch %d, prepare asked for %d; somebody newer is in charge",
+			ErrStaleEpoch, spec.Stream, current.Spec.Epoch, spec.Epoch)
+	}
+	if current.Spec.Stream == "" || !sameTarget(current, spec) {
+		defer t.fence(nil)
+		t.fence(fmt.Errorf("%w: stream %s is being prepared for epoch %d", errRetry, spec.Stream, spec.Epoch))
+		if err := t.detach(ctx, ErrStaleEpoch); err != nil {
+			return TargetInfo{}, err
+		}
+		next, err := t.adopt(t.snapshot(), spec)
+		if err != nil {
+			return TargetInfo{}, err
+		}
+		if err := t.change(func(s *targetState) { *s = next }); err != nil {
+			return TargetInfo{}, err
+		}
+		e.addTarget(t)
+		t.hub.update(func(s *Status) {
+			s.Epoch, s.Stage, s.Health, s.HealthReason = spec.Epoch, StageStarting, HealthOK, ""
+		})
+	}
+	return TargetInfo{Address: e.Address(), Fingerprint: e.Fingerprint()}, nil
+}
+
+// sameTarget tells that a prepare asks for what is there already.
+func sameTarget(s targetState, spec TargetSpec) bool {
+	if s.Stopped || s.Spec.Epoch != spec.Epoch || s.Spec.Peer != spec.Peer || s.Spec.Keep != spec.Keep || len(s.Spec.Disks) != len(spec.Disks) {
+		return false
+	}
+	for i, d := range spec.Disks {
+		if s.Spec.Disks[i] != d {
+			return false
+		}
+	}
+	return sameLabels(s.Spec.Labels, spec.Labels)
+}
+
+func sameLabels(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if w, ok := b[k]; !ok || w != v {
+			return false
+		}
+	}
+	return true
+}
+
+// adopt makes replicas and indexes fit for a spec. An index is believed when it is
+// about this very disk and nobody else wrote to it since; else the disk is going
+// to be read, which is never a full copy.
+func (t *targetStream) adopt(current targetState, spec TargetSpec) (targetState, error) {
+	next := targetState{Spec: spec, Replicas: map[string]replicaMark{}}
+	if err := os.MkdirAll(t.dir, 0o700); err != nil {
+		return next, spaceError("state of stream "+t.name, err)
+	}
+	for _, d := range spec.Disks {
+		if err := createReplica(d); err != nil {
+			return next, fmt.Errorf("stream %s: replica of disk %s: %w", t.name, d.Name, err)
+		}
+		mark, err := markOf(d.Path)
+		if err != nil {
+			return next, fmt.Errorf("stream %s: replica of disk %s: %w", t.name, d.Name, err)
+		}
+		known, ok := current.Replicas[d.Name]
+		believed := ok && known.Identity == mark.Identity &&
+			(current.Spec.Epoch == spec.Epoch || known.Modified != 0 && known.Modified == mark.Modified)
+		if !believed {
+			if err := t.forgetIndex(d); err != nil {
+				return next, err
+			}
+			known = replicaMark{Identity: mark.Identity}
+		}
+		next.Replicas[d.Name] = known
+	}
+	return next, nil
+}
+
+// forgetIndex removes the index of a disk; the next session starts a new one.
+func (t *targetStream) forgetIndex(d Disk) error {
+	if err := os.Remove(t.indexPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("stream %s: forget index of disk %s: %w", t.name, d.Name, err)
+	}
+	return syncDir(t.dir)
+}
+
+func (t *targetStream) indexPath(d Disk) string {
+	return filepath.Join(t.dir, fileName(d.Name)+".index")
+}
+
+// createReplica makes a sparse file of the right size where there is nothing, and
+// lets a smaller file grow.
+func createReplica(d Disk) error {
+	st, err := os.Stat(d.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err := os.OpenFile(d.Path, os.O_CREATE|os.O_RDWR|os.O_EXCL, 0o600)
+		if err != nil {
+			return spaceError("create", err)
+		}
+		err = f.Truncate(d.Size)
+		if err == nil {
+			err = f.Sync()
+		}
+		return errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return err
+	}
+	if st.Mode().IsRegular() && st.Size() < d.Size {
+		return os.Truncate(d.Path, d.Size)
+	}
+	v, err := OpenVolume(d.Path)
+	if err != nil {
+		return err
+	}
+	size := v.Size()
+	if err := v.Close(); err != nil {
+		return err
+	}
+	if size < d.Size || st.Mode().IsRegular() && size != d.Size {
+		return fmt.Errorf("%w: %s has %d bytes, the source disk has %d; give a disk of that size", ErrInvalidSpec, d.Path, size, d.Size)
+	}
+	return nil
+}
+
+// markOf names a file by inode and birth, a device by its number.
+func markOf(path string) (replicaMark, error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
+		return replicaMark{}, &fs.PathError{Op: "statx", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
+		return replicaMark{Identity: fmt.Sprintf("dev:%d:%d", st.Rdev_major, st.Rdev_minor)}, nil
+	}
+	return replicaMark{
+		Identity: fmt.Sprintf("ino:%d:%d.%09d", st.Ino, st.Btime.Sec, st.Btime.Nsec),
+		Modified: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec),
+	}, nil
+}
+
+// fence refuses senders for a while; nil ends that.
+func (t *targetStream) fence(reason error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fenced = reason
+}
+
+// change makes a changed state durable and current.
+func (t *targetStream) change(fn func(*targetState)) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	next := t.state
+	fn(&next)
+	if err := t.engine.store.put(bucketTargets, t.name, next); err != nil {
+		return fmt.Errorf("stream %s: %w", t.name, err)
+	}
+	t.state = next
+	return nil
+}
+
+func (t *targetStream) snapshot() targetState {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state
+}
+
+// detach ends the session of a stream, if there is one, and waits until it no longer
+// writes.
+func (t *targetStream) detach(ctx context.Context, cause error) error {
+	t.mu.Lock()
+	s := t.session
+	t.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	s.link.cancel(cause)
+	select {
+	case <-s.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stream %s: wait for the end of the sender's session: %w", t.name, ctx.Err())
+	}
+}
+
+// StopTarget makes the engine refuse senders of the stream from now on, up to
+// and including this epoch. Replica files and points stay. It is idempotent; an epoch
+// lower than the current one is ErrStaleEpoch.
+func (e *Engine) StopTarget(ctx context.Context, stream string, epoch int64) error {
+	e.preparing.Lock()
+	defer e.preparing.Unlock()
+	t, err := e.target(stream)
+	if err != nil {
+		return err
+	}
+	if at := t.snapshot().Spec.Epoch; epoch < at {
+		return fmt.Errorf("%w: stream %s is at epoch %d, stop asked for %d", ErrStaleEpoch, stream, at, epoch)
+	}
+	if err := t.change(func(s *targetState) { s.Stopped, s.Spec.Epoch = true, epoch }); err != nil {
+		return err
+	}
+	t.hub.update(func(s *Status) { s.Epoch, s.Stage = epoch, StageStopped })
+	return t.detach(ctx, ErrStaleEpoch)
+}
+
+// ForgetTarget drops the state of a stream and its catalogue of points. Replica
+// files and snapshots are the caller's to delete. It is idempotent.
+func (e *Engine) ForgetTarget(ctx context.Context, stream string) error {
+	e.preparing.Lock()
+	defer e.preparing.Unlock()
+	t, err := e.target(stream)
+	if errors.Is(err, ErrUnknownStream) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := t.change(func(s *targetState) { s.Stopped = true }); err != nil {
+		return err
+	}
+	if err := t.detach(ctx, ErrUnknownStream); err != nil {
+		return err
+	}
+	if err := e.store.forgetTarget(stream); err != nil {
+		return err
+	}
+	e.dropTarget(stream)
+	if err := os.RemoveAll(t.dir); err != nil {
+		return fmt.Errorf("forget stream %s: %w", stream, err)
+	}
+	t.engine.log.Info("stream forgotten", zap.String("stream", stream))
+	return nil
+}
