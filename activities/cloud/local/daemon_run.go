@@ -31,6 +31,9 @@ type daemonState struct {
 	zones  zones
 }
 
+// errNothing ends a daemon that has nothing to serve (any more).
+var errNothing = errors.New("nothing to serve")
+
 // runDaemon is the helper process: one for each site, until the site's
 // directory is gone or it is told to end.
 func runDaemon(site cloud.Site) error {
@@ -72,6 +75,9 @@ func (d *daemon) follow(ctx context.Context, poke <-chan os.Signal) error {
 			err = d.apply(ctx)
 			seen = generation
 		}
+		if errors.Is(err, errNothing) {
+			return nil
+		}
 		if err != nil && ctx.Err() == nil {
 			seen = 0 // try again
 			fmt.Fprintln(os.Stderr, time.Now().UTC().Format(time.RFC3339), err)
@@ -90,6 +96,9 @@ func (d *daemon) apply(ctx context.Context) error {
 	state, err := d.p.daemonState(ctx)
 	if err != nil {
 		return err
+	}
+	if state.config.Seq == 0 {
+		return errNothing
 	}
 	if state.config.Seq == d.status.Seq && len(d.status.Problems) == 0 {
 		return nil // the change of the store was none of ours

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +23,10 @@ import (
 // greets each connection with its name and the first line on its disk "data".
 const testServer = "test-server"
 
+// testPauser is the argument with which this test program pauses a server of a
+// site, writes its process number to a file and waits to be killed.
+const testPauser = "test-pauser"
+
 func TestMain(m *testing.M) {
 	RunHelper()
 	if len(os.Args) > 1 && os.Args[1] == testServer {
@@ -30,7 +36,44 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if len(os.Args) == 5 && os.Args[1] == testPauser {
+		if err := pauseTest(os.Args[2], os.Args[3], os.Args[4]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(3)
+	}
 	os.Exit(m.Run())
+}
+
+func pauseTest(dir, server, pidFile string) error {
+	ctx := context.Background()
+	p, err := Open(ctx, cloud.Site{Name: "test", Directory: dir}, Options{})
+	if err != nil {
+		return err
+	}
+	if _, err = p.PauseServer(ctx, server, time.Hour); err != nil {
+		return err
+	}
+	if err := writeFile(pidFile, []byte(itoa(os.Getpid())), 0o600); err != nil {
+		return err
+	}
+	<-make(chan struct{})
+	return nil
+}
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+// startTest starts this test program in another of its roles.
+func startTest(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stderr = os.Stderr
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		cmd.Process.Kill() //nolint:errcheck // may be gone
+		cmd.Wait()         //nolint:errcheck // as before
+	})
+	return cmd
 }
 
 // serveTest echoes lines. Option "stubborn" ignores SIGTERM; "exit" as a line

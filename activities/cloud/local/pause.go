@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -201,36 +202,24 @@ func (p *Provider) pauseTarget(ctx context.Context, id string) (pauseInfo, error
 	return pauseInfo{Child: o.run.Child, Supervisor: o.run.Supervisor.PID, Machine: o.run.Machine != ""}, nil
 }
 
-// pause stops execution and returns when nothing executes any more.
+// pause stops execution and returns when nothing executes any more. A process
+// that was stopped between vfork and exec keeps its parent from stopping: then
+// all are let go for a moment, each time after a longer wait.
 func (i pauseInfo) pause(dir string, giveUp <-chan struct{}) error {
 	if i.Machine {
 		return machineCommand(dir, qmpHold, "stop")
 	}
 	deadline := time.After(stillLimit)
+	patience := 20 * time.Millisecond
+	letGo := time.After(patience)
 	var before map[int]bool
-	for pause := 200 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		members, err := family(i.Child, i.Supervisor)
+	for pause := 200 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
+		now, still, err := i.stop()
 		if err != nil {
 			return err
 		}
-		if len(members) == 0 {
-			return errors.New("it has ended")
-		}
-		still, same := true, len(members) == len(before)
-		now := map[int]bool{}
-		for _, m := range members {
-			now[m.PID] = true
-			same = same && before[m.PID]
-			if isStill(m.PID) {
-				continue
-			}
-			still = false
-			if err := m.signal(unix.SIGSTOP); err != nil {
-				return err
-			}
-		}
 		// A process may have been made while the list was: two equal lists tell.
-		if still && same {
+		if still && maps.Equal(now, before) {
 			return nil
 		}
 		before = now
@@ -239,9 +228,39 @@ func (i pauseInfo) pause(dir string, giveUp <-chan struct{}) error {
 			return errors.New("nobody waits for it any more")
 		case <-deadline:
 			return fmt.Errorf("it does not come to rest within %s", stillLimit)
+		case <-letGo:
+			if !still {
+				if err := i.resume(dir); err != nil {
+					return err
+				}
+			}
+			patience = min(2*patience, time.Second)
+			letGo = time.After(patience)
 		case <-time.After(pause):
 		}
 	}
+}
+
+// stop asks all processes to stop that have not, and tells whether all have.
+func (i pauseInfo) stop() (members map[int]bool, still bool, err error) {
+	list, err := family(i.Child, i.Supervisor)
+	if err == nil && len(list) == 0 {
+		err = errors.New("it has ended")
+	}
+	if err != nil {
+		return nil, false, err
+	}
+	members, still = map[int]bool{}, true
+	for _, m := range list {
+		members[m.PID] = true
+		if !isStill(m.PID) {
+			still = false
+			if err := m.signal(unix.SIGSTOP); err != nil {
+				return nil, false, err
+			}
+		}
+	}
+	return members, still, nil
 }
 
 // isStill tells whether no thread of a process executes, not even in the kernel.

@@ -3,8 +3,11 @@ package local
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -229,10 +232,12 @@ func (p *Provider) settle(ctx context.Context, op, id string) (cloud.Server, err
 	}
 	switch {
 	case l.Wish == wishGone:
-		if err := p.forgetServer(ctx, l, o); err != nil {
-			return cloud.Server{}, err
+		gone, err := p.forgetServer(ctx, l, o)
+		if err == nil && gone {
+			err = notFound(op, cloud.KindServer, id)
 		}
-		return cloud.Server{}, notFound(op, cloud.KindServer, id)
+		s.State = cloud.Deleting
+		return s, err
 	case l.Wish == wishStopped:
 		s.State = cloud.Stopped
 	case o.phase == phaseIdle:
@@ -268,15 +273,32 @@ func stateOf(dir string, o observation) (cloud.State, string, error) {
 	return cloud.Stopped, message, err
 }
 
-// forgetServer removes a server that was told to be gone and does not run.
-func (p *Provider) forgetServer(ctx context.Context, l launch, o observation) error {
-	if err := killFamily(o.run.Child, 0, killWait); err != nil {
-		return err
-	}
+// forgetServer removes a server that was told to be gone and does not run. It
+// is not gone yet when a helper is just about to notice.
+func (p *Provider) forgetServer(ctx context.Context, l launch, o observation) (gone bool, err error) {
 	if err := p.endScripts(ctx, l.ID); err != nil {
-		return err
+		return false, err
 	}
-	err := p.store.update(ctx, func(t *tx) error {
+	lock, free, err := takeLock(filepath.Join(l.dir, lockFile))
+	switch {
+	case cloud.IsNotFound(err): // never started, or removed by a caller that was killed then
+	case err != nil || !free:
+		return false, err
+	default:
+		defer lock.Close()
+	}
+	if err := killFamily(o.run.Child, 0, killWait); err != nil {
+		return false, err
+	}
+	// A helper that comes late finds no directory, or a lock that is taken.
+	trash := p.path(runDir, "trash")
+	if err := os.MkdirAll(trash, 0o700); err != nil {
+		return false, osError("TerminateServer", trash, err)
+	}
+	if err := os.Rename(l.dir, filepath.Join(trash, l.ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, osError("TerminateServer", l.dir, err)
+	}
+	err = p.store.update(ctx, func(t *tx) error {
 		var r serverRecord
 		if found, err := t.get(serverBucket, l.ID, &r); err != nil || !found {
 			return err
@@ -290,7 +312,10 @@ func (p *Provider) forgetServer(ctx context.Context, l launch, o observation) er
 		return t.del(serverBucket, l.ID)
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
-	return osError("TerminateServer", l.dir, os.RemoveAll(l.dir))
+	if err := os.RemoveAll(filepath.Join(trash, l.ID)); err != nil {
+		return false, osError("TerminateServer", trash, err)
+	}
+	return true, nil
 }
