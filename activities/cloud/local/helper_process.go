@@ -36,7 +36,7 @@ func (p process) alive() bool {
 		return false
 	}
 	stat, err := readStat(p.PID)
-	return err == nil && stat.start == p.Start && stat.state != 'Z' && stat.state != 'X'
+	return err == nil && stat.start == p.Start && !stat.ended()
 }
 
 // signal sends a signal to exactly this process; one that is gone is nil.
@@ -76,7 +76,14 @@ type procStat struct {
 	state   byte
 	parent  int
 	session int
+	threads int
 	start   uint64
+}
+
+// ended tells whether a process just waits to be reaped. Its first thread may
+// have ended while others still hold files and sockets.
+func (s procStat) ended() bool {
+	return s.state == 'X' || (s.state == 'Z' && s.threads <= 1)
 }
 
 func readStat(pid int) (procStat, error) {
@@ -103,11 +110,12 @@ func parseStat(raw []byte) (procStat, error) {
 		return procStat{}, errors.New("stat is too short")
 	}
 	s := procStat{state: fields[0][0]}
-	var errs [4]error
+	var errs [5]error
 	s.pid, errs[0] = strconv.Atoi(strings.TrimSpace(string(raw[:open])))
 	s.parent, errs[1] = strconv.Atoi(fields[1])
 	s.session, errs[2] = strconv.Atoi(fields[3])
 	s.start, errs[3] = strconv.ParseUint(fields[19], 10, 64)
+	s.threads, errs[4] = strconv.Atoi(fields[17])
 	return s, errors.Join(errs[:]...)
 }
 
@@ -124,7 +132,7 @@ func processes() ([]procStat, error) {
 			continue
 		}
 		// One that ended since the listing is none of ours.
-		if s, err := readStat(pid); err == nil && s.state != 'Z' && s.state != 'X' {
+		if s, err := readStat(pid); err == nil && !s.ended() {
 			all = append(all, s)
 		}
 	}
