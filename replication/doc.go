@@ -50,6 +50,6 @@
 //
 // A stream uses at most 64 MiB at each end: the send and receive queues
 // hold 16 frames of at most 1 MiB each, two scanners hold one record and one frame
-// each, at most 32 MiB are sent ahead of the acknowledgement (only their hashes
-// are kept), and region hashes take 2 bytes per MiB of used volume.
+// each, of the 64 MiB that may be sent ahead of the acknowledgement only the hashes
+// are kept, and region hashes take 2 bytes per MiB of used volume.
 package replication

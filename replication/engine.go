@@ -62,7 +62,7 @@ type Engine struct {
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
 
-	preparing sync.Mutex // serialises changes of which streams there are
+	changing sync.Map // by stream: serialises changes of which streams there are
 
 	mu      sync.Mutex
 	sources map[string]*sourceStream
@@ -255,6 +255,14 @@ func (e *Engine) newTarget(name string) *targetStream {
 		engine: e, name: name, dir: filepath.Join(e.config.Dir, "targets", fileName(name)),
 		hub: newHub(e.now, Status{Stream: name, Role: RoleTarget, Stage: StageStarting, Health: HealthOK}),
 	}
+}
+
+// lockStream serialises changes of one stream as a whole.
+func (e *Engine) lockStream(stream string) (unlock func()) {
+	m, _ := e.changing.LoadOrStore(stream, new(sync.Mutex))
+	mu := m.(*sync.Mutex)
+	mu.Lock()
+	return mu.Unlock
 }
 
 // target gives a stream that this engine receives.

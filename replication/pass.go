@@ -21,10 +21,7 @@ func (ss *sourceSession) pass() error {
 		return err
 	}
 	st := s.snapshot()
-	reflink := true
-	for _, d := range ss.spec.Disks {
-		reflink = reflink && canReflink(d)
-	}
+	reflink := ss.reflinks()
 	pauser := s.engine.config.Pauser != nil
 	before := s.meter.snapshot()
 	began := time.Now()
@@ -47,9 +44,23 @@ func (ss *sourceSession) pass() error {
 	return nil
 }
 
-// total counts the used bytes of the source disks.
+// reflinks tells, asked once a session, whether all disks can be cloned.
+func (ss *sourceSession) reflinks() bool {
+	if ss.reflink == nil {
+		all := true
+		for _, d := range ss.spec.Disks {
+			all = all && canReflink(d)
+		}
+		ss.reflink = &all
+	}
+	return *ss.reflink
+}
+
+// total counts the used bytes of the source disks, and how many of them lie before the
+// position in a kept cut.
 func (ss *sourceSession) total() error {
-	var used int64
+	var used, done int64
+	pass := ss.s.snapshot().Pass
 	for i, v := range ss.vols {
 		for off := int64(0); ; {
 			start, end, err := v.NextData(off)
@@ -60,9 +71,14 @@ func (ss *sourceSession) total() error {
 				return fmt.Errorf("%w: find data of disk %s: %w", ErrReadSource, ss.spec.Disks[i].Name, err)
 			}
 			used, off = used+end-start, end
+			if pass != nil && i < pass.Disk {
+				done += end - start
+			} else if pass != nil && i == pass.Disk {
+				done += max(0, min(end, pass.Region*RegionSize)-start)
+			}
 		}
 	}
-	ss.s.hub.update(func(st *Status) { st.BytesTotal, st.BytesDone = used, 0 })
+	ss.s.hub.update(func(st *Status) { st.BytesTotal, st.BytesDone = used, done })
 	return nil
 }
 
@@ -86,11 +102,7 @@ func (ss *sourceSession) newPoint(method string) *pointMessage {
 
 // reflinkPass sends clones; one that a restart interrupted goes on where it was.
 func (ss *sourceSession) reflinkPass() (passDoneMessage, error) {
-	s := ss.s
-	pass := s.snapshot().Pass
-	if pass != nil && !ss.usable(pass) {
-		pass = nil
-	}
+	pass := ss.kept()
 	var only []map[int64]bool
 	var tokens map[string]string
 	if pass == nil {
@@ -136,9 +148,22 @@ func openAll(paths []string) (vols []SourceVolume, err error) {
 // maxCutAge is when a kept cut is too old to go on with, unless it is the first copy.
 const maxCutAge = time.Hour
 
-// usable tells whether a kept cut can be gone on with, and corrects where to begin.
-func (ss *sourceSession) usable(pass *passState) bool {
+// kept gives the cut that an earlier session left, if it can be gone on with, and where.
+func (ss *sourceSession) kept() *passState {
 	st := ss.s.snapshot()
+	if st.Pass == nil || !ss.usable(st, st.Pass) {
+		return nil
+	}
+	pass := *st.Pass
+	if pass.Before != ss.nodesBefore(pass.Disk, pass.Region) {
+		pass.Disk, pass.Region = 0, 0
+	}
+	ss.s.engine.log.Info("going on with the cut of before", zap.String("stream", ss.s.name),
+		zap.Int("disk", pass.Disk), zap.Int64("region", pass.Region))
+	return &pass
+}
+
+func (ss *sourceSession) usable(st sourceState, pass *passState) bool {
 	if !pass.Complete || st.wantsFinal() || len(pass.Cuts) != len(ss.spec.Disks) {
 		return false
 	}
@@ -150,11 +175,6 @@ func (ss *sourceSession) usable(pass *passState) bool {
 			return false
 		}
 	}
-	if pass.Before != ss.nodesBefore(pass.Disk, pass.Region) {
-		pass.Disk, pass.Region = 0, 0
-	}
-	ss.s.engine.log.Info("going on with the cut of before", zap.String("stream", ss.s.name),
-		zap.Int("disk", pass.Disk), zap.Int64("region", pass.Region))
 	return true
 }
 

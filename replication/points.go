@@ -131,11 +131,14 @@ func (t *targetStream) makePoint(ctx context.Context, m passMessage) (passDoneMe
 		}
 	}
 	entry := entryOf(entries, m.Point.ID)
-	if entry == nil && m.Point.Kind == PointCurrentTime && len(open) == 0 {
-		for _, p := range done.Requests {
-			done.Point = &p // current-time exists once: the request has it
+	if entry == nil {
+		if p := answeredBefore(m.Point, done.Requests, open); p != nil {
+			for _, request := range open {
+				done.Requests[request] = *p
+			}
+			done.Point = p
+			return done, nil
 		}
-		return done, nil
 	}
 	if entry == nil {
 		entry = t.announce(m, open)
@@ -150,6 +153,17 @@ func (t *targetStream) makePoint(ctx context.Context, m passMessage) (passDoneMe
 	}
 	done.Point = &entry.Point
 	return done, t.prune(ctx)
+}
+
+// answeredBefore recognises the repetition of a pass whose answer was lost: all its
+// requests have points, or its current-time, of which there is one only, exists.
+func answeredBefore(m *pointMessage, have map[string]Point, open []string) *Point {
+	for _, request := range m.Requests {
+		if p, ok := have[request]; ok && (len(open) == 0 || p.Kind == PointCurrentTime) {
+			return &p
+		}
+	}
+	return nil
 }
 
 func (t *targetStream) announce(m passMessage, requests []string) *pointEntry {

@@ -20,9 +20,11 @@ func (e *Engine) source(stream string) (*sourceStream, error) {
 	return nil, unknownStream(stream)
 }
 
-// StartSource begins to send a stream, and is durable when it returns: the stream goes
-// on by itself after a restart. With the same epoch again it takes over changes
-// of the spec; a higher epoch starts anew; a lower one is ErrStaleEpoch.
+// StartSource begins to send a stream, and is durable when it returns: the stream
+// goes on by itself after a restart. With the same epoch again it takes over changes of
+// disks, target and labels; settings of a stream that is there are changed by Set
+// only, so that a repeated start does not undo them. A higher epoch starts anew, also
+// after Final; a lower one is ErrStaleEpoch.
 func (e *Engine) StartSource(ctx context.Context, spec SourceSpec) error {
 	if err := spec.validate(); err != nil {
 		return err
@@ -30,30 +32,30 @@ func (e *Engine) StartSource(ctx context.Context, spec SourceSpec) error {
 	if err := e.measure(&spec); err != nil {
 		return err
 	}
-	e.preparing.Lock()
-	defer e.preparing.Unlock()
+	defer e.lockStream(spec.Stream)()
 	old, err := e.source(spec.Stream)
 	if err != nil && !errors.Is(err, ErrUnknownStream) {
 		return err
 	}
 	next := sourceState{Spec: spec}
 	if old != nil {
-		st := old.snapshot()
-		switch {
-		case spec.Epoch < st.Spec.Epoch:
-			return fmt.Errorf("%w: stream %s is sent with epoch %d, start asked for %d", ErrStaleEpoch, spec.Stream, st.Spec.Epoch, spec.Epoch)
-		case spec.Epoch == st.Spec.Epoch && reflect.DeepEqual(spec, st.Spec):
+		at := old.snapshot().Spec
+		if spec.Epoch < at.Epoch {
+			return fmt.Errorf("%w: stream %s is sent with epoch %d, start asked for %d", ErrStaleEpoch, spec.Stream, at.Epoch, spec.Epoch)
+		}
+		at.Settings = spec.Settings
+		if reflect.DeepEqual(spec, at) {
 			return nil
-		case spec.Epoch == st.Spec.Epoch:
-			next = st
-			next.Spec = spec
 		}
 		if err := old.stop(ctx); err != nil {
 			return err
 		}
-		if old.snapshot().Pausing {
-			next.Pausing = true
+		st := old.snapshot()
+		if spec.Epoch == st.Spec.Epoch {
+			next = st
+			next.Spec = spec
 		}
+		next.Pausing = st.Pausing
 	}
 	s := e.newSource(next)
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
@@ -141,8 +143,7 @@ func (e *Engine) Resume(stream string) error {
 
 // StopSource ends a stream and forgets it, durably. It is idempotent.
 func (e *Engine) StopSource(ctx context.Context, stream string) error {
-	e.preparing.Lock()
-	defer e.preparing.Unlock()
+	defer e.lockStream(stream)()
 	s, err := e.source(stream)
 	if errors.Is(err, ErrUnknownStream) {
 		return nil
@@ -193,6 +194,7 @@ func (e *Engine) request(ctx context.Context, stream string, r sourceRequest) (P
 	if r.ID == "" {
 		return Point{}, fmt.Errorf("%w: stream %s: a request needs an id", ErrInvalidSpec, stream)
 	}
+	epoch := int64(-1)
 	for first := true; ; first = false {
 		s, err := e.source(stream)
 		if err != nil {
@@ -201,6 +203,12 @@ func (e *Engine) request(ctx context.Context, stream string, r sourceRequest) (P
 		s.mu.Lock()
 		st, answers := s.state, s.answers
 		s.mu.Unlock()
+		if epoch < 0 {
+			epoch = st.Spec.Epoch
+		}
+		if st.Spec.Epoch != epoch {
+			return Point{}, fmt.Errorf("%w: stream %s went from epoch %d to %d while request %s waited", ErrStaleEpoch, stream, epoch, st.Spec.Epoch, r.ID)
+		}
 		known := st.request(r.ID)
 		switch {
 		case known != nil && known.Kind != r.Kind:

@@ -24,6 +24,7 @@ type sourceSession struct {
 	replies chan frame // everything but acknowledgements
 	window  *window
 	queue   chan queued
+	reflink *bool // whether all disks can be cloned; nil before it was tried
 	// incompressible counts frames down that are not worth a try.
 	incompressible atomic.Int32
 }

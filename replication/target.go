@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"go.uber.org/zap"
@@ -51,8 +53,7 @@ func (e *Engine) PrepareTarget(ctx context.Context, spec TargetSpec) (TargetInfo
 	if err := spec.validate(); err != nil {
 		return TargetInfo{}, err
 	}
-	e.preparing.Lock()
-	defer e.preparing.Unlock()
+	defer e.lockStream(spec.Stream)()
 	t, err := e.targetFor(spec.Stream)
 	if err != nil {
 		return TargetInfo{}, err
@@ -64,7 +65,15 @@ func (e *Engine) PrepareTarget(ctx context.Context, spec TargetSpec) (TargetInfo
 		return TargetInfo{}, fmt.Errorf("%w: stream %s is at epoch %d, prepare asked for %d; somebody newer is in charge",
 			ErrStaleEpoch, spec.Stream, current.Spec.Epoch, spec.Epoch)
 	}
-	if current.Spec.Stream == "" || !sameTarget(current, spec) {
+	switch {
+	case current.Spec.Stream != "" && sameReplicas(current, spec):
+		if current.Spec.Keep == spec.Keep && maps.Equal(current.Spec.Labels, spec.Labels) {
+			break
+		}
+		if err := t.change(func(s *targetState) { s.Spec.Keep, s.Spec.Labels = spec.Keep, spec.Labels }); err != nil {
+			return TargetInfo{}, err
+		}
+	default:
 		defer t.fence(nil)
 		t.fence(fmt.Errorf("%w: stream %s is being prepared for epoch %d", errRetry, spec.Stream, spec.Epoch))
 		if err := t.detach(ctx, ErrStaleEpoch); err != nil {
@@ -85,25 +94,14 @@ func (e *Engine) PrepareTarget(ctx context.Context, spec TargetSpec) (TargetInfo
 	return TargetInfo{Address: e.Address(), Fingerprint: e.Fingerprint()}, nil
 }
 
-// sameTarget tells that a prepare asks for what is there already.
-func sameTarget(s targetState, spec TargetSpec) bool {
-	if s.Stopped || s.Spec.Epoch != spec.Epoch || s.Spec.Peer != spec.Peer || s.Spec.Keep != spec.Keep || len(s.Spec.Disks) != len(spec.Disks) {
+// sameReplicas tells that a prepare asks for the disks, epoch and sender that are
+// there already, so that the sender need not be disturbed.
+func sameReplicas(s targetState, spec TargetSpec) bool {
+	if s.Stopped || s.Spec.Epoch != spec.Epoch || s.Spec.Peer != spec.Peer || !slices.Equal(s.Spec.Disks, spec.Disks) {
 		return false
 	}
-	for i, d := range spec.Disks {
-		if s.Spec.Disks[i] != d {
-			return false
-		}
-	}
-	return sameLabels(s.Spec.Labels, spec.Labels)
-}
-
-func sameLabels(a, b map[string]string) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for k, v := range a {
-		if w, ok := b[k]; !ok || w != v {
+	for _, d := range spec.Disks {
+		if mark, err := markOf(d.Path); err != nil || mark.Identity != s.Replicas[d.Name].Identity {
 			return false
 		}
 	}
@@ -250,8 +248,7 @@ func (t *targetStream) detach(ctx context.Context, cause error) error {
 // and including this epoch. Replica files and points stay. It is idempotent; an epoch
 // lower than the current one is ErrStaleEpoch.
 func (e *Engine) StopTarget(ctx context.Context, stream string, epoch int64) error {
-	e.preparing.Lock()
-	defer e.preparing.Unlock()
+	defer e.lockStream(stream)()
 	t, err := e.target(stream)
 	if err != nil {
 		return err
@@ -269,8 +266,7 @@ func (e *Engine) StopTarget(ctx context.Context, stream string, epoch int64) err
 // ForgetTarget drops the state of a stream and its catalogue of points. Replica
 // files and snapshots are the caller's to delete. It is idempotent.
 func (e *Engine) ForgetTarget(ctx context.Context, stream string) error {
-	e.preparing.Lock()
-	defer e.preparing.Unlock()
+	defer e.lockStream(stream)()
 	t, err := e.target(stream)
 	if errors.Is(err, ErrUnknownStream) {
 		return nil
