@@ -85,7 +85,8 @@ type Change struct {
 type Names interface {
 	// StartSetRecords replaces the given record sets atomically; the same content again is fine.
 	StartSetRecords(ctx context.Context, zone, token string, records []Record) (Change, error)
-	// StartDeleteRecords removes record sets by name, type and set; those that are gone already are fine.
+	// StartDeleteRecords removes record sets by name, type and set: all of them, or
+	// none when one is NotFound. The same token again is the same change.
 	StartDeleteRecords(ctx context.Context, zone, token string, records []Record) (Change, error)
 	Change(ctx context.Context, id string) (Change, error)
 	// Records lists the record sets of a name; an empty name lists the zone.

@@ -55,6 +55,9 @@ func (l *storeLock) shared(ctx context.Context) (release func(), err error) {
 
 // take polls for the lock: a blocking flock could not be called off.
 func (l *storeLock) take(ctx context.Context, how int) (*os.File, error) {
+	if ctx.Err() != nil {
+		return nil, osError("State", l.path, ctx.Err())
+	}
 	file, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, osError("State", l.path, err)
