@@ -42,8 +42,15 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(3)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, path := range removeAtEnd {
+		os.RemoveAll(path)
+	}
+	os.Exit(code)
 }
+
+// removeAtEnd is what several tests share.
+var removeAtEnd []string
 
 func pauseTest(dir, server, pidFile string) error {
 	ctx := context.Background()

@@ -123,12 +123,17 @@ type guestStatus struct {
 }
 
 // guestWrapper stores the script that it reads, so that its first line can
-// choose the interpreter, and runs it with a time limit in seconds.
+// choose the interpreter, and runs it in a session of its own with a time limit
+// in seconds. At the end it kills what is left of the session: the agent would
+// wait for all that could still write output.
 const guestWrapper = `f=$(mktemp /tmp/lifeboat.XXXXXX) && cat >"$f" && chmod 700 "$f" || exit 126
-read -r first <"$f"; case $first in '#!'*) set -- "$1" "$f";; *) set -- "$1" /bin/sh "$f";; esac
-limit=$1; shift
-if command -v timeout >/dev/null; then timeout -s KILL "$limit" "$@"; else "$@"; fi
-s=$?; rm -f "$f"; exit $s`
+limit=$1; read -r first <"$f"
+case $first in '#!'*) set -- "$f";; *) set -- /bin/sh "$f";; esac
+command -v setsid >/dev/null && set -- setsid "$@"
+"$@" & pid=$!
+(sleep "$limit"; kill -9 -$pid || kill -9 $pid) >/dev/null 2>&1 & watch=$!
+wait $pid; s=$?
+kill $watch; kill -9 -$pid 2>/dev/null; rm -f "$f"; exit $s`
 
 // runInGuest runs a script in a guest, writes its output and returns its exit
 // status. The limit holds in the guest too, so that nothing is left over there.
