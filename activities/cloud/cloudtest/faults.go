@@ -55,7 +55,11 @@ func (e *env) story(c *Caller) (made []cloud.Resource, err error) {
 const storyLength = 4
 
 func (e *env) caller(p cloud.Provider, operation string) *Caller {
-	return &Caller{Provider: p, Plan: "plan", Operation: operation, Patience: 8, Attempts: 60, Pause: max(time.Millisecond, e.c.Within/6000)}
+	look := time.Millisecond
+	if e.c.Slow {
+		look = e.c.Within / 6000
+	}
+	return &Caller{Provider: p, Plan: "plan", Operation: operation, Patience: 8, Attempts: 60, Pause: look}
 }
 
 // faulty wraps the provider of a behaviour; false when it lacks what a story needs.
