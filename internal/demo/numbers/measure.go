@@ -13,6 +13,7 @@ type History struct {
 	path   string
 	offset int64
 	acked  []Ack
+	times  []time.Time // of every acknowledgement, also of writes that were lost since
 }
 
 // NewHistory follows the log that a client appends to.
@@ -22,11 +23,17 @@ func NewHistory(path string) *History { return &History{path: path} }
 func (h *History) Update() (newest Ack, err error) {
 	acks, next, err := ReadAcks(h.path, h.offset)
 	h.acked, h.offset = append(h.acked, acks...), next
+	for _, a := range acks {
+		h.times = append(h.times, a.Acked)
+	}
 	if err != nil || len(h.acked) == 0 {
 		return Ack{}, err
 	}
 	return h.acked[len(h.acked)-1], nil
 }
+
+// Acked counts the writes that were ever acknowledged.
+func (h *History) Acked() int { return len(h.times) }
 
 // Recovery is what is known about a recovery before its database is looked at.
 type Recovery struct {
@@ -169,4 +176,37 @@ func AskNewest(ctx context.Context, url string) (Number, error) {
 		case <-tick.C:
 		}
 	}
+}
+
+// AskHealth asks a numbers server once how it is.
+func AskHealth(ctx context.Context, client *http.Client, url string) (Health, error) {
+	var h Health
+	err := call(ctx, client, http.MethodGet, url+"/healthz", &h)
+	return h, err
+}
+
+// Fill writes so many bytes of random payload, 1 MiB at a time, before a client begins.
+func Fill(ctx context.Context, url string, bytes int64) error {
+	for ; bytes > 0; bytes -= maxPayload {
+		var n Number
+		if err := call(ctx, http.DefaultClient, http.MethodPost, fmt.Sprintf("%s/write?bytes=%d", url, min(bytes, maxPayload)), &n); err != nil {
+			return fmt.Errorf("fill the database: %w", err)
+		}
+	}
+	return nil
+}
+
+// Silence is the longest time in which the client had no answer, within a span of time.
+func (h *History) Silence(from, to time.Time) time.Duration {
+	longest, last := time.Duration(0), from
+	for _, at := range h.times {
+		if at.Before(from) {
+			continue
+		}
+		if at.After(to) {
+			break
+		}
+		longest, last = max(longest, at.Sub(last)), at
+	}
+	return max(longest, to.Sub(last))
 }

@@ -81,6 +81,12 @@ func serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	return nil
 }
 
+// Health is the answer of GET /healthz.
+type Health struct {
+	Newest Number `json:"newest"`
+	PID    int    `json:"pid"` // so that a test of disasters can kill it
+}
+
 // NumbersPage is the answer of GET /numbers.
 type NumbersPage struct {
 	Newest  Number   `json:"newest"`
@@ -121,7 +127,9 @@ func Handler(s *Store, payload int) http.Handler {
 		numbers, err := s.Numbers(uint64(from), pageLimit)
 		answer(w, NumbersPage{Newest: s.Newest(), Numbers: numbers}, err)
 	})
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.Newest(), nil) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, Health{Newest: s.Newest(), PID: os.Getpid()}, nil)
+	})
 	return mux
 }
 
