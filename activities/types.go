@@ -213,6 +213,10 @@ type CheckServingInput struct {
 	Port    int           `json:"port"`
 	HTTP    string        `json:"http,omitempty"` // empty = a TCP connection is enough
 	Timeout time.Duration `json:"timeout"`
+	// ServerSite and NetworkID say where Expect lives when it is a private address:
+	// it is then asked from inside that network, as its users are.
+	ServerSite Site   `json:"server_site,omitzero"`
+	NetworkID  string `json:"network_id,omitempty"`
 }
 
 // CleanUpInput deletes what an operation (or a server in a role) made at a site.
@@ -345,8 +349,17 @@ type CallInput struct {
 
 // ScheduleInput makes, changes or (with an empty Cron) removes a plan's drill schedule.
 type ScheduleInput struct {
+	ScheduleID string        `json:"schedule_id"` // also the prefix of the workflow IDs
+	Workflow   string        `json:"workflow"`    // type that is started, with a [ScheduledDrill]
+	TaskQueue  string        `json:"task_queue"`
 	Plan       string        `json:"plan"`
 	Cron       string        `json:"cron,omitempty"`
 	TimeZone   string        `json:"time_zone,omitempty"`
 	CleanAfter time.Duration `json:"clean_after,omitempty"`
+}
+
+// ScheduledDrill is the argument of the workflow that a schedule starts.
+type ScheduledDrill struct {
+	Plan       string        `json:"plan"`
+	CleanAfter time.Duration `json:"clean_after"`
 }

@@ -188,6 +188,8 @@ type ServerReport struct {
 	NewestWrite *time.Time        `json:"newest_write,omitempty"`
 	Script      string            `json:"script,omitempty"` // output of the post-start script
 	Roots       map[string]string `json:"roots,omitempty"`  // disk → root of the point
+
+	disks []string // identifiers, for counting
 }
 
 // StepReport is one step of an operation, in words.

@@ -127,12 +127,9 @@ func (w *proposal) network(s OfferedServer) {
 	if slices.ContainsFunc(w.prefixes, c.Overlaps) {
 		return
 	}
-	name := label(s.Network, "")
-	if len(name) > 30 {
-		name = strings.Trim(name[:30], "-")
-	}
-	if name == "" {
-		name = "network"
+	name := strings.TrimSuffix(label(s.Network, "network"), "-recovery") // the suffix is for its twin
+	if len(name) > 26 {
+		name = strings.Trim(name[:26], "-") // room for a number and the suffix
 	}
 	name = w.unique("network ", name)
 	w.prefixes, w.networks[c.String()] = append(w.prefixes, c), name

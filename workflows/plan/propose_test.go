@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,6 +40,21 @@ func TestAProposedPlanIsValidAndKeepsAddresses(t *testing.T) {
 	require.Equal(t, `"odd" \ name`, byName["odd-name"].Source)
 	require.Equal(t, "192.168.3.4", byName["odd-name"].Launch.IP)
 	require.Contains(t, string(text), "site: names, server: odd-name", "DNS is proposed at the third site")
+}
+
+func TestProposedNamesStayApartAndShort(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("very-long-name-", 5)
+	offer := Offer{Sites: []Site{localSite("primary"), localSite("recovery")}}
+	for i, network := range []string{"x-recovery", "x", long, long, "", "2026-01-02", "null"} {
+		offer.Servers = append(offer.Servers, OfferedServer{Site: "primary", Name: long, ID: fmt.Sprint(i), IP: fmt.Sprintf("10.5.%d.7", i), Network: network})
+	}
+	text, err := Propose(offer)
+	require.NoError(t, err)
+	p, err := Parse("proposed.yaml", text)
+	require.NoError(t, err)
+	require.Len(t, p.Spec.Networks, 14)
+	require.Len(t, p.Spec.Servers, 7)
 }
 
 func TestAnOfferThatMakesNoPlanIsAnErrorWithItsMend(t *testing.T) {

@@ -52,6 +52,10 @@ func runHelper(args []string) error {
 	}
 	site := cloud.Site{Name: args[1], Directory: args[2], Provider: "local"}
 	rest := args[3:]
+	// A helper that comes late must not make a site anew that was destroyed.
+	if _, err := os.Stat(filepath.Join(site.Directory, stateName+".db")); err != nil {
+		return fmt.Errorf("site %s: %w", site.Name, err)
+	}
 	switch {
 	case args[0] == roleServer && len(rest) == 2:
 		run, err := strconv.Atoi(rest[1])

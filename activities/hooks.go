@@ -1,0 +1,147 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/temporal"
+
+	"lifeboat/activities/cloud"
+	"lifeboat/replication"
+)
+
+// Labels that travel with a stream, so that the engine's hooks know whose it is.
+const (
+	labelSite   = "site"
+	labelPlan   = "plan"
+	labelServer = "server"
+	labelOp     = "operation"
+	labelID     = "server-id"
+	labelDisk   = "disk:" // + name → identifier of the replica disk
+)
+
+func labels(s Scope, serverID string, disks []DiskInfo) map[string]string {
+	l := map[string]string{labelSite: s.Site.Name, labelPlan: s.Plan, labelServer: s.Server, labelOp: s.Operation, labelID: serverID}
+	for _, d := range disks {
+		l[labelDisk+d.Name] = d.DiskID
+	}
+	return l
+}
+
+// SitePauser stands a server still through the provider of the agent's site.
+type SitePauser struct {
+	Provider cloud.Provider
+	Max      time.Duration // longest pause; default 30 s
+}
+
+// Pause implements [replication.Pauser].
+func (p SitePauser) Pause(ctx context.Context, spec replication.SourceSpec) (func() error, error) {
+	q, err := cloud.As[cloud.Quiescer](p.Provider, "Quiescer")
+	if err != nil {
+		return nil, err
+	}
+	limit := p.Max
+	if limit == 0 {
+		limit = 30 * time.Second
+	}
+	return q.PauseServer(ctx, spec.Labels[labelID], limit)
+}
+
+// SitePoints takes the snapshots behind recovery points at the agent's site, each
+// in the site's ledger.
+type SitePoints struct {
+	Provider cloud.Provider
+	Timing   Timing
+}
+
+// Make implements [replication.PointMaker]: the same point again gives the same snapshots.
+func (p SitePoints) Make(ctx context.Context, req replication.PointRequest) (map[string]string, error) {
+	snapshots, err := cloud.As[cloud.Snapshots](p.Provider, "snapshots")
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, d := range req.Disks {
+		disk := req.Labels[labelDisk+d.Name]
+		if disk == "" {
+			return nil, fmt.Errorf("stream %s: the identifier of replica disk %s is not known; start replication again", req.Stream, d.Name)
+		}
+		m := p.making(snapshots, req, d.Name, disk)
+		begun, err := m.begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		snap, err := m.await(ctx, begun, cloud.Available)
+		if err != nil {
+			return nil, err
+		}
+		out[d.Name] = snap.ID
+	}
+	return out, nil
+}
+
+// making says how to make the snapshot of one replica disk.
+func (p SitePoints) making(snapshots cloud.Snapshots, req replication.PointRequest, name, disk string) making[cloud.Snapshot] {
+	l := req.Labels
+	scope := Scope{Site: p.Provider.Site(), Plan: l[labelPlan], Server: l[labelServer], Operation: l[labelOp], Role: RolePoint}
+	return making[cloud.Snapshot]{p: p.Provider, t: p.Timing, scope: scope, kind: cloud.KindSnapshot, step: "point " + req.ID, name: name,
+		get: snapshots.Snapshot, list: snapshots.Snapshots, of: func(s cloud.Snapshot) cloud.Resource { return s.Resource },
+		start: func(ctx context.Context, in cloud.Create) (cloud.Snapshot, error) {
+			made, err := snapshots.StartSnapshots(ctx, cloud.CreateSnapshots{Create: in, Disks: []string{disk}})
+			if err != nil {
+				return cloud.Snapshot{}, err
+			}
+			return made[0], nil
+		}}
+}
+
+// Remove implements [replication.PointMaker]: snapshots that are gone already are fine.
+func (p SitePoints) Remove(ctx context.Context, point replication.Point) error {
+	snapshots, err := cloud.As[cloud.Snapshots](p.Provider, "Snapshots")
+	if err != nil {
+		return err
+	}
+	ledger, err := cloud.As[cloud.Ledger](p.Provider, "Ledger")
+	if err != nil {
+		return err
+	}
+	entries, err := ledger.Entries(ctx, cloud.LedgerFilter{Role: RolePoint})
+	if err != nil {
+		return err
+	}
+	tokens := map[string]string{}
+	for _, e := range entries {
+		tokens[e.ID] = e.Token
+	}
+	for _, d := range point.Disks {
+		if d.Snapshot == "" {
+			continue
+		}
+		if err := cloud.IgnoreNotFound(snapshots.DeleteSnapshot(ctx, d.Snapshot)); err != nil {
+			return err
+		}
+		if t := tokens[d.Snapshot]; t != "" {
+			if err := ledger.Gone(ctx, t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// superseded tells whether a heartbeat's answer means that this attempt should let go.
+func superseded(err error) bool {
+	var canceled *temporal.CanceledError
+	var gone *serviceerror.NotFound
+	return errors.As(err, &canceled) || errors.As(err, &gone)
+}
+
+func ignoreNoPoint(err error) error {
+	if errors.Is(err, replication.ErrUnknownPoint) || errors.Is(err, replication.ErrUnknownStream) {
+		return nil
+	}
+	return Err(err)
+}

@@ -1,0 +1,107 @@
+package activities
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+
+	"lifeboat/replication"
+)
+
+// Selectors of recovery points beside an identifier or a time.
+const (
+	SelectLatest       = "latest"
+	SelectCurrentTime  = "current-time"
+	SelectNewestTested = "newest-tested"
+)
+
+// ListPoints lists the recovery points of a stream, newest first.
+func (h *Host) ListPoints(_ context.Context, in StreamInput) ([]Point, error) {
+	points, err := h.Engine.Points(in.Stream)
+	return points, Err(err)
+}
+
+// SelectPoint resolves a selector and marks the point as in use. Current-time is
+// consumed by the operation: another one gets Conflict.
+func (h *Host) SelectPoint(_ context.Context, in SelectPointInput) (Point, error) {
+	all, err := h.Engine.Points(in.Stream)
+	if err != nil {
+		return Point{}, Err(err)
+	}
+	point, err := choose(all, in)
+	if err != nil {
+		return Point{}, err
+	}
+	if point.Kind == replication.PointCurrentTime {
+		if err := h.Engine.ConsumePoint(in.Stream, point.ID, in.Operation); err != nil {
+			return Point{}, Err(err)
+		}
+	}
+	if err := h.Engine.UsePoint(in.Stream, point.ID, true); err != nil {
+		return Point{}, Err(err)
+	}
+	return point, nil
+}
+
+// choose finds the point that a selector means; points are newest first.
+func choose(points []Point, in SelectPointInput) (Point, error) {
+	at, err := time.Parse(time.RFC3339Nano, in.Selector)
+	isTime := err == nil
+	for _, p := range points {
+		if !p.Verified || in.Before != nil && !p.Time.Before(*in.Before) {
+			continue
+		}
+		switch {
+		case p.ID == in.Selector,
+			in.Selector == SelectLatest && !consumedByOther(p, in),
+			in.Selector == SelectCurrentTime && p.Kind == replication.PointCurrentTime,
+			in.Selector == SelectNewestTested && p.TestedAt != nil,
+			isTime && !p.Time.After(at):
+			return p, nil
+		}
+	}
+	return Point{}, temporal.NewApplicationErrorWithOptions(noPoint(points, in), NotFound, temporal.ApplicationErrorOptions{NonRetryable: true})
+}
+
+// consumedByOther: current-time that some operation has used already is no latest point.
+func consumedByOther(p Point, in SelectPointInput) bool {
+	return p.Kind == replication.PointCurrentTime && p.Consumed && in.Before != nil
+}
+
+// noPoint says what there is instead.
+func noPoint(points []Point, in SelectPointInput) string {
+	var have []string
+	for _, p := range points {
+		if len(have) == 5 {
+			have = append(have, fmt.Sprintf("and %d more", len(points)-5))
+			break
+		}
+		have = append(have, p.ID+" ("+p.Time.UTC().Format(time.RFC3339)+")")
+	}
+	what := fmt.Sprintf("no recovery point of %s matches %q", in.Stream, in.Selector)
+	if in.Before != nil {
+		what += " before " + in.Before.UTC().Format(time.RFC3339)
+	}
+	if len(have) == 0 {
+		return what + ": there is none yet"
+	}
+	return what + "; there are " + strings.Join(have, ", ")
+}
+
+// ReleasePoint lets retention have a point again; no such point is fine.
+func (h *Host) ReleasePoint(_ context.Context, in PointInput) error {
+	return ignoreNoPoint(h.Engine.UsePoint(in.Stream, in.ID, false))
+}
+
+// LockPoint keeps a point from retention (On) or lets it go.
+func (h *Host) LockPoint(_ context.Context, in PointInput) error {
+	return Err(h.Engine.LockPoint(in.Stream, in.ID, in.On))
+}
+
+// TestedPoint notes that a drill from the point was green.
+func (h *Host) TestedPoint(_ context.Context, in PointInput) error {
+	return ignoreNoPoint(h.Engine.TestedPoint(in.Stream, in.ID, time.Now().UTC()))
+}

@@ -1,0 +1,53 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+)
+
+// catchUp is how late a scheduled drill may still start after an outage.
+const catchUp = 10 * time.Minute
+
+// drillArgument is what the schedule gives to the workflow that it starts.
+type drillArgument struct {
+	Plan       string        `json:"plan"`
+	CleanAfter time.Duration `json:"clean_after"`
+}
+
+// SyncSchedule makes the schedule of a plan's drills what the plan says; without
+// Cron it is deleted. Doing it again changes nothing.
+func (c *Control) SyncSchedule(ctx context.Context, in ScheduleInput) error {
+	schedules := c.Client.ScheduleClient()
+	id := "drill-schedule/" + in.Plan
+	handle := schedules.GetHandle(ctx, id)
+	if in.Cron == "" {
+		err := handle.Delete(ctx)
+		var gone *serviceerror.NotFound
+		if errors.As(err, &gone) {
+			return nil
+		}
+		return err
+	}
+	spec := client.ScheduleSpec{CronExpressions: []string{in.Cron}, TimeZoneName: in.TimeZone}
+	action := &client.ScheduleWorkflowAction{ID: id, Workflow: "ScheduledDrill", TaskQueue: "lifeboat",
+		Args: []any{drillArgument{Plan: in.Plan, CleanAfter: in.CleanAfter}}, StaticSummary: "scheduled drill of plan " + in.Plan}
+	_, err := schedules.Create(ctx, client.ScheduleOptions{ID: id, Spec: spec, Action: action, CatchupWindow: catchUp,
+		Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, PauseOnFailure: true, Note: "from plan " + in.Plan})
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, temporal.ErrScheduleAlreadyRunning) {
+		return err
+	}
+	return handle.Update(ctx, client.ScheduleUpdateOptions{DoUpdate: func(u client.ScheduleUpdateInput) (*client.ScheduleUpdate, error) {
+		s := u.Description.Schedule
+		s.Spec, s.Action = &spec, action
+		return &client.ScheduleUpdate{Schedule: &s}, nil
+	}})
+}

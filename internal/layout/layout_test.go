@@ -1,0 +1,42 @@
+// Package layout holds the rules of docs/architecture.md about which package may
+// depend on which.
+package layout
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestDependenciesPointOneWay(t *testing.T) {
+	t.Parallel()
+	const providers = "lifeboat/activities/cloud/local"
+	for _, rule := range []struct {
+		pkg    string
+		never  []string
+		reason string
+	}{
+		{"lifeboat/replication", []string{"go.temporal.io/", "lifeboat/activities", "lifeboat/workflows", "github.com/aws/", "github.com/aliyun/"},
+			"the block engine could be a library of its own"},
+		{"lifeboat/workflows/plan", []string{"go.temporal.io/", "lifeboat/activities", "lifeboat/replication"}, "a plan can be checked without Temporal"},
+		{"lifeboat/activities", []string{"lifeboat/workflows", providers}, "each activity has its own input; only worker knows providers"},
+		{"lifeboat/workflows", []string{providers, "github.com/aws/", "github.com/aliyun/"}, "workflows know no provider, not even transitively"},
+		{"lifeboat/activities/cloud", []string{"go.temporal.io/", "lifeboat/replication", providers}, "the contract is neutral"},
+		{"lifeboat/activities/cloud/local", []string{"go.temporal.io/", "lifeboat/workflows", "lifeboat/replication"}, "a provider knows only the contract"},
+	} {
+		t.Run(rule.pkg, func(t *testing.T) {
+			t.Parallel()
+			out, err := exec.Command("go", "list", "-deps", rule.pkg).CombinedOutput()
+			require.NoError(t, err, string(out))
+			for _, dep := range strings.Fields(string(out)) {
+				for _, never := range rule.never {
+					if dep == strings.TrimSuffix(never, "/") || strings.HasPrefix(dep, strings.TrimSuffix(never, "/")+"/") {
+						t.Errorf("%s depends on %s, but %s", rule.pkg, dep, rule.reason)
+					}
+				}
+			}
+		})
+	}
+}

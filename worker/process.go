@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+	"go.uber.org/zap"
+
+	"lifeboat/activities"
+	"lifeboat/activities/cloud"
+	"lifeboat/activities/cloud/local"
+	"lifeboat/internal/dial"
+	"lifeboat/internal/logging"
+	"lifeboat/workflows"
+)
+
+// stopTimeout is how long running activities may take to yield when the process ends.
+const stopTimeout = 10 * time.Second
+
+// process is one worker process with its roles.
+type process struct {
+	options
+	log      *zap.Logger
+	sites    map[string]cloud.Site
+	timing   workflows.Timing
+	poll     activities.Timing
+	provider *activities.Sites
+}
+
+func newProcess(o options) (*process, error) {
+	log, err := logging.New(o.logLevel)
+	if err != nil {
+		return nil, err
+	}
+	p := &process{options: o, log: log, sites: map[string]cloud.Site{}}
+	for _, s := range o.sites {
+		name, dir, err := splitSite(s)
+		if err != nil {
+			return nil, err
+		}
+		if dir, err = filepath.Abs(dir); err != nil {
+			return nil, fmt.Errorf("--site %s: %w", s, err)
+		}
+		p.sites[name] = cloud.Site{Name: name, Provider: "local", Directory: dir}
+	}
+	switch o.timeouts {
+	case "standard":
+		p.timing, p.poll = workflows.Standard(), activities.StandardTiming()
+	case "fast":
+		p.timing, p.poll = workflows.Fast(), activities.FastTiming()
+	default:
+		return nil, fmt.Errorf("--timeouts %q: choose standard or fast", o.timeouts)
+	}
+	for _, r := range o.roles {
+		if !slices.Contains([]string{"control", "cloud", "agent"}, r) {
+			return nil, fmt.Errorf("--roles %q: choose from control, cloud, agent", r)
+		}
+	}
+	p.provider = activities.NewSites(p.open)
+	return p, nil
+}
+
+func (p *process) has(role string) bool { return slices.Contains(p.roles, role) }
+
+// open opens a site's provider. A local site is served only under the directory
+// that this worker was given: a plan cannot reach elsewhere.
+func (p *process) open(ctx context.Context, s cloud.Site) (cloud.Provider, error) {
+	known, ok := p.sites[s.Name]
+	if !ok || s.Provider != "local" {
+		return nil, cloud.E(cloud.Unsupported, "Open", "site "+s.Name, "this worker does not serve it",
+			"start lifeboat-worker (or lifeboat dev) with --site "+s.Name+"=DIR", nil)
+	}
+	if s.Directory != "" && s.Directory != known.Directory {
+		return nil, cloud.E(cloud.InvalidInput, "Open", "site "+s.Name,
+			fmt.Sprintf("the plan says directory %s, this worker serves %s", s.Directory, known.Directory), "make the two agree", nil)
+	}
+	return local.Open(ctx, known, local.Options{Log: logging.Slog(p.log)})
+}
+
+// run serves all roles until ctx ends. The agent's engine starts first and does not
+// need Temporal.
+func (p *process) run(ctx context.Context) (err error) {
+	defer func() {
+		if cerr := p.provider.Close(); err == nil {
+			err = cerr
+		}
+	}()
+	var host *activities.Host
+	if p.has("agent") {
+		engine, stop, err := p.startEngine(ctx)
+		if err != nil {
+			return err
+		}
+		defer stop()
+		host = &activities.Host{Engine: engine}
+	}
+	c, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if p.has("control") {
+		if err := checkSearchAttributes(ctx, c, p.namespaceOf()); err != nil {
+			return err
+		}
+	}
+	fatal := make(chan error, 1)
+	workers := p.workers(c, host, fatal)
+	for _, w := range workers {
+		if err := w.Start(); err != nil {
+			return fmt.Errorf("worker: %w", err)
+		}
+	}
+	p.log.Info("taking tasks", zap.Strings("roles", p.roles), zap.String("agent", p.agent))
+	select {
+	case <-ctx.Done():
+	case err = <-fatal:
+	}
+	stopAll(workers)
+	return err
+}
+
+// connect dials Temporal; an agent keeps trying, since its engine works without.
+func (p *process) connect(ctx context.Context) (client.Client, error) {
+	pause := 200 * time.Millisecond
+	for {
+		c, err := dial.Client(ctx, dial.Options{Address: p.address, Namespace: p.namespace, Profile: p.profile, Logger: p.log})
+		if err == nil || !p.has("agent") {
+			return c, err
+		}
+		p.log.Warn("Temporal does not answer; replication goes on without it", zap.Error(err))
+		timer := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		case <-timer.C:
+		}
+		pause = min(2*pause, 10*time.Second)
+	}
+}
+
+// workers of all roles, one for each task queue.
+func (p *process) workers(c client.Client, host *activities.Host, fatal chan<- error) []worker.Worker {
+	options := worker.Options{WorkerStopTimeout: stopTimeout, OnFatalError: func(err error) {
+		select {
+		case fatal <- err:
+		default:
+		}
+	}}
+	activitiesOnly := options
+	activitiesOnly.DisableWorkflowWorker = true
+	var all []worker.Worker
+	if p.has("control") {
+		w := worker.New(c, workflows.TaskQueue, options)
+		workflows.Register(w, p.timing)
+		activities.RegisterControl(w, &activities.Control{Client: c})
+		all = append(all, w)
+	}
+	if p.has("cloud") {
+		for _, site := range p.sites {
+			w := worker.New(c, workflows.CloudQueue(site), activitiesOnly)
+			activities.RegisterCloud(w, &activities.Cloud{Open: p.provider.Open, Timing: p.poll})
+			all = append(all, w)
+		}
+	}
+	if host != nil {
+		w := worker.New(c, workflows.HostQueue(p.agent), activitiesOnly)
+		activities.RegisterHost(w, host)
+		all = append(all, w)
+	}
+	return all
+}
+
+func stopAll(workers []worker.Worker) {
+	var wg sync.WaitGroup
+	for _, w := range workers {
+		wg.Go(w.Stop)
+	}
+	wg.Wait()
+}
