@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -125,11 +126,12 @@ func newRootCommand(a *app) *cobra.Command {
 	completeValues(root, "output", outputTable, outputJSON, outputYAML)
 	completeValues(root, "log-level", logging.Levels()...)
 	root.AddCommand(
-		newDevCommand(a), newLocalCommand(a), newInitCommand(a), newStatusCommand(a), newPlanCommand(a),
+		newDevCommand(a), newDemoCommand(a), newLocalCommand(a), newInitCommand(a), newStatusCommand(a), newPlanCommand(a),
 		newServerCommand(a), newReplicationCommand(a), newPointCommand(a), newDrillCommand(a), newFailoverCommand(a),
 		newReverseCommand(a), newFailbackCommand(a), newScheduleCommand(a), newReportCommand(a), newVersionCommand(a),
 		newGenDocsCommand(a),
 	)
+	root.AddCommand(newNumbersCommands(a)...)
 	return root
 }
 
@@ -178,7 +180,7 @@ func (a *app) runs(cmd *cobra.Command, run func(ctx context.Context, args []stri
 			defer cancel()
 		}
 		err := run(ctx, args)
-		if err != nil && ctx.Err() == context.DeadlineExceeded && exitStatus(err) == statusFailed {
+		if ctx.Err() == context.DeadlineExceeded && errors.Is(err, context.DeadlineExceeded) {
 			return errWaitOver(a.timeout, err)
 		}
 		return err

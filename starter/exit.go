@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/temporal"
 
+	"lifeboat/activities"
 	"lifeboat/activities/cloud"
 	"lifeboat/internal/dial"
 	"lifeboat/workflows"
@@ -165,12 +166,20 @@ func oneLine(err error) string {
 		prefix = named.subject + ": "
 	}
 	var application *temporal.ApplicationError
-	if !errors.As(err, &application) {
-		return err.Error()
+	var activity *temporal.ActivityError
+	if !errors.As(err, &application) && !errors.As(err, &activity) {
+		if named != nil {
+			err = named.err
+		}
+		return prefix + strings.TrimPrefix(err.Error(), prefix)
 	}
 	var refusal workflows.Refusal
-	if application.Type() != workflows.ErrRefused || !application.HasDetails() || application.Details(&refusal) != nil {
-		return prefix + strings.TrimPrefix(application.Message(), prefix)
+	if application == nil || application.Type() != workflows.ErrRefused || !application.HasDetails() || application.Details(&refusal) != nil {
+		_, message, mend := activities.Explain(err)
+		if mend != "" {
+			message += " (" + mend + ")"
+		}
+		return prefix + strings.TrimPrefix(message, prefix)
 	}
 	text := refusal.Subject + ": " + refusal.Reason
 	if len(refusal.Allowed) == 0 {

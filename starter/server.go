@@ -18,15 +18,19 @@ func newServerCommand(a *app) *cobra.Command {
 		"A protected server is one server of a plan. Its phase says where it stands in\nthe life cycle; `server explain` says what is legal in it, and why the rest is not.",
 		newServerAddCommand(a), newServerListCommand(a), newServerShowCommand(a), newServerExplainCommand(a),
 		serverCommand{update: workflows.UpdateInitialize, use: "initialize PLAN[/SERVER]", leadsTo: workflows.PhaseInitialized,
-			short: "Examine server and recovery site again, after a mend",
-			long:  "Initialize joins a server to protection again after its first examination\nfailed: the source server, its disks, the networks and both agents are looked at."}.new(a),
+			example: "  lifeboat server initialize shop/db --wait",
+			short:   "Examine server and recovery site again, after a mend",
+			long:    "Initialize joins a server to protection again after its first examination\nfailed: the source server, its disks, the networks and both agents are looked at."}.new(a),
 		serverCommand{update: workflows.UpdateRegister, use: "register PLAN[/SERVER]", leadsTo: workflows.PhaseInitialized,
-			short: "Protect the server at the primary site again, after a failback",
-			long:  "Register ends a failback: the server at the primary site is the one that is\nprotected again. Replication may then be started; where the old copy is still\nthere, only what changed is copied."}.new(a),
+			example: "  lifeboat server register shop --wait",
+			short:   "Protect the server at the primary site again, after a failback",
+			long:    "Register ends a failback: the server at the primary site is the one that is\nprotected again. Replication may then be started; where the old copy is still\nthere, only what changed is copied."}.new(a),
 		serverCommand{update: workflows.UpdateCleanUp, use: "cleanup PLAN[/SERVER]", leadsTo: workflows.PhaseFailedBack,
-			short: "Delete what failover and reverse replication left, after a verified failback",
-			long:  "Clean up deletes the recovered server and other resources at the recovery site\nthat a failback left there for safety. It is refused before the failback is\nverified."}.new(a),
+			example: "  lifeboat server cleanup shop",
+			short:   "Delete what failover and reverse replication left, after a verified failback",
+			long:    "Clean up deletes the recovered server and other resources at the recovery site\nthat a failback left there for safety. It is refused before the failback is\nverified."}.new(a),
 		serverCommand{update: workflows.UpdateRemove, use: "remove PLAN/SERVER", leadsTo: workflows.PhaseRemoved, single: true,
+			example:  "  lifeboat server remove shop/db --yes --wait",
 			question: "Remove %s from protection and delete its recovery points?",
 			short:    "Take a server out of protection",
 			long:     "Remove ends the protection of a server and deletes what Lifeboat made for it:\nreplica disks and recovery points. The server itself is not touched."}.new(a),
@@ -89,7 +93,10 @@ func (a *app) updateServers(ctx context.Context, h house, t target, update strin
 		err := h.Update(ctx, workflows.ServerID(t.Plan, t.Server), update, a.request(t.String()), argument, &view)
 		return view, err
 	})
-	if waits && len(states) > 0 && ctx.Err() == nil {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if waits && len(states) > 0 {
 		var reached []target
 		for _, s := range states {
 			reached = append(reached, target{s.Plan, s.Name})

@@ -58,7 +58,11 @@ const inTens = 10
 // planView asks the entity of a plan.
 func planView(ctx context.Context, h house, plan string) (workflows.PlanView, error) {
 	var view workflows.PlanView
-	return view, h.Query(ctx, workflows.PlanID(plan), workflows.QueryStatus, &view)
+	err := h.Query(ctx, workflows.PlanID(plan), workflows.QueryStatus, &view)
+	if err == nil && view.Deleted {
+		err = errNotThere(workflows.PlanID(plan), h.Place(), nil)
+	}
+	return view, err
 }
 
 // serverView asks the entity of a server.
