@@ -1,16 +1,16 @@
-package replication
+package replication_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
+
+	"lifeboat/replication"
+	"lifeboat/replication/replicationtest"
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/zap"
@@ -23,66 +23,14 @@ const testStream = "shop/db"
 type pair struct {
 	t              *testing.T
 	dir            string
-	source, target *Engine
+	source, target *replication.Engine
 	disks          []string
 	replicas       []string
-	pauser         *fakePauser
-	maker          *copyMaker
-	settings       Settings
-	keep           Keep
+	pauser         *replicationtest.Pauser
+	maker          *replicationtest.Maker
+	settings       replication.Settings
+	keep           replication.Keep
 	epoch          int64
-}
-
-// fakePauser counts pauses; while one lasts, writers that use the lock stand still.
-type fakePauser struct {
-	writes sync.RWMutex
-	count  atomic.Int64
-}
-
-func (p *fakePauser) Pause(context.Context, SourceSpec) (func() error, error) {
-	p.writes.Lock()
-	p.count.Add(1)
-	return func() error { p.writes.Unlock(); return nil }, nil
-}
-
-// copyMaker snapshots by copying files; it is idempotent by point id.
-type copyMaker struct {
-	dir  string
-	fail atomic.Pointer[error]
-	made atomic.Int64
-}
-
-func (m *copyMaker) Make(_ context.Context, r PointRequest) (map[string]string, error) {
-	if err := m.fail.Load(); err != nil {
-		return nil, *err
-	}
-	out := map[string]string{}
-	for _, d := range r.Disks {
-		id := r.ID + "-" + d.Name
-		out[d.Name] = id
-		path := filepath.Join(m.dir, id)
-		if _, err := os.Stat(path); err == nil {
-			continue
-		}
-		b, err := os.ReadFile(d.Path)
-		if err != nil {
-			return nil, err
-		}
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			return nil, err
-		}
-	}
-	m.made.Add(1)
-	return out, nil
-}
-
-func (m *copyMaker) Remove(_ context.Context, p Point) error {
-	for _, d := range p.Disks {
-		if err := os.Remove(filepath.Join(m.dir, p.ID+"-"+d.Name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-	}
-	return nil
 }
 
 func testLog(t *testing.T) *zap.Logger {
@@ -100,9 +48,9 @@ func newPair(t *testing.T, sizes ...int64) *pair {
 
 func newPairIn(t *testing.T, dir string, sizes ...int64) *pair {
 	t.Helper()
-	p := &pair{t: t, dir: dir, pauser: &fakePauser{}, maker: &copyMaker{dir: filepath.Join(dir, "snapshots")},
-		settings: Settings{Interval: time.Hour, AutoResume: true}, epoch: 1}
-	require.NoError(t, os.MkdirAll(p.maker.dir, 0o700))
+	p := &pair{t: t, dir: dir, pauser: &replicationtest.Pauser{}, maker: &replicationtest.Maker{Dir: filepath.Join(dir, "snapshots")},
+		settings: replication.Settings{Interval: time.Hour, AutoResume: true}, epoch: 1}
+	require.NoError(t, os.MkdirAll(p.maker.Dir, 0o700))
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i, size := range sizes {
 		path := filepath.Join(dir, fmt.Sprintf("disk%d", i))
@@ -115,18 +63,19 @@ func newPairIn(t *testing.T, dir string, sizes ...int64) *pair {
 	return p
 }
 
-func (p *pair) sourceConfig() Config {
-	return Config{Dir: filepath.Join(p.dir, "source"), Log: testLog(p.t), Pauser: p.pauser, LinkTimeout: 3 * time.Second,
+func (p *pair) sourceConfig() replication.Config {
+	return replication.Config{Dir: filepath.Join(p.dir, "source"), Log: testLog(p.t), Pauser: p.pauser, Points: p.maker, LinkTimeout: 3 * time.Second,
 		RetryMin: 10 * time.Millisecond, RetryMax: 100 * time.Millisecond}
 }
 
-func (p *pair) targetConfig() Config {
-	return Config{Dir: filepath.Join(p.dir, "target"), Log: testLog(p.t), Points: p.maker, LinkTimeout: 3 * time.Second}
+func (p *pair) targetConfig() replication.Config {
+	return replication.Config{Dir: filepath.Join(p.dir, "target"), Log: testLog(p.t), Pauser: p.pauser, Points: p.maker,
+		LinkTimeout: 3 * time.Second, RetryMin: 10 * time.Millisecond, RetryMax: 100 * time.Millisecond}
 }
 
 func (p *pair) openSource() {
 	p.t.Helper()
-	e, err := Open(p.t.Context(), p.sourceConfig())
+	e, err := replication.Open(p.t.Context(), p.sourceConfig())
 	require.NoError(p.t, err)
 	p.source = e
 	p.t.Cleanup(func() { _ = e.Close() })
@@ -134,31 +83,31 @@ func (p *pair) openSource() {
 
 func (p *pair) openTarget() {
 	p.t.Helper()
-	e, err := Open(p.t.Context(), p.targetConfig())
+	e, err := replication.Open(p.t.Context(), p.targetConfig())
 	require.NoError(p.t, err)
 	p.target = e
 	p.t.Cleanup(func() { _ = e.Close() })
 }
 
-func (p *pair) sourceDisks() (disks []Disk) {
+func (p *pair) sourceDisks() (disks []replication.Disk) {
 	for i, path := range p.disks {
 		fi, err := os.Stat(path)
 		require.NoError(p.t, err)
-		disks = append(disks, Disk{Name: fmt.Sprintf("vd%c", 'a'+i), Path: path, Size: fi.Size()})
+		disks = append(disks, replication.Disk{Name: fmt.Sprintf("vd%c", 'a'+i), Path: path, Size: fi.Size()})
 	}
 	return disks
 }
 
-func (p *pair) targetSpec() TargetSpec {
+func (p *pair) targetSpec() replication.TargetSpec {
 	disks := p.sourceDisks()
 	for i := range disks {
 		disks[i].Path = p.replicas[i]
 	}
-	return TargetSpec{Stream: testStream, Epoch: p.epoch, Disks: disks, Peer: p.source.Fingerprint(), Keep: p.keep}
+	return replication.TargetSpec{Stream: testStream, Epoch: p.epoch, Disks: disks, Peer: p.source.Fingerprint(), Keep: p.keep}
 }
 
-func (p *pair) sourceSpec() SourceSpec {
-	return SourceSpec{Stream: testStream, Epoch: p.epoch, Disks: p.sourceDisks(), TargetAddress: p.target.Address(),
+func (p *pair) sourceSpec() replication.SourceSpec {
+	return replication.SourceSpec{Stream: testStream, Epoch: p.epoch, Disks: p.sourceDisks(), TargetAddress: p.target.Address(),
 		TargetFingerprint: p.target.Fingerprint(), Settings: p.settings}
 }
 
@@ -166,15 +115,15 @@ func (p *pair) prepare() {
 	p.t.Helper()
 	info, err := p.target.PrepareTarget(p.t.Context(), p.targetSpec())
 	require.NoError(p.t, err)
-	require.Equal(p.t, TargetInfo{Address: p.target.Address(), Fingerprint: p.target.Fingerprint()}, info)
+	require.Equal(p.t, replication.TargetInfo{Address: p.target.Address(), Fingerprint: p.target.Fingerprint()}, info)
 }
 
 // start prepares and starts the stream and waits for its first point.
-func (p *pair) start() Point {
+func (p *pair) start() replication.Point {
 	p.t.Helper()
 	p.prepare()
 	require.NoError(p.t, p.source.StartSource(p.t.Context(), p.sourceSpec()))
-	return *p.waitFor(func(s Status) bool { return s.LastPoint != nil }).LastPoint
+	return *p.waitFor(func(s replication.Status) bool { return s.LastPoint != nil }).LastPoint
 }
 
 func (p *pair) ctx() context.Context {
@@ -184,12 +133,12 @@ func (p *pair) ctx() context.Context {
 }
 
 // waitFor waits until the source's status is as wanted.
-func (p *pair) waitFor(want func(Status) bool) Status {
+func (p *pair) waitFor(want func(replication.Status) bool) replication.Status {
 	p.t.Helper()
 	return waitStatus(p.t, p.source, want)
 }
 
-func waitStatus(t *testing.T, e *Engine, want func(Status) bool) Status {
+func waitStatus(t *testing.T, e *replication.Engine, want func(replication.Status) bool) replication.Status {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -205,7 +154,7 @@ func waitStatus(t *testing.T, e *Engine, want func(Status) bool) Status {
 }
 
 // mark makes a point now.
-func (p *pair) mark(id string) Point {
+func (p *pair) mark(id string) replication.Point {
 	p.t.Helper()
 	pt, err := p.source.Mark(p.ctx(), testStream, id, "by test")
 	require.NoError(p.t, err)
@@ -213,13 +162,13 @@ func (p *pair) mark(id string) Point {
 }
 
 // requireSame checks that a point's snapshots and roots are those of the source disks.
-func (p *pair) requireSame(pt Point) {
+func (p *pair) requireSame(pt replication.Point) {
 	p.t.Helper()
 	for i, d := range pt.Disks {
-		root, err := RootOfFile(p.t.Context(), p.disks[i])
+		root, err := replication.RootOfFile(p.t.Context(), p.disks[i])
 		require.NoError(p.t, err)
 		require.Equal(p.t, root, d.Root, "root of disk %s", d.Name)
-		snapshot, err := RootOfFile(p.t.Context(), filepath.Join(p.maker.dir, d.Snapshot))
+		snapshot, err := replication.RootOfFile(p.t.Context(), filepath.Join(p.maker.Dir, d.Snapshot))
 		require.NoError(p.t, err)
 		require.Equal(p.t, root, snapshot, "snapshot of disk %s", d.Name)
 	}
@@ -261,7 +210,7 @@ func randomBytes(rng *rand.Rand, n int64) []byte {
 // scribble makes n random changes to a file: writes, zeros, holes, at odd places too.
 func scribble(t *testing.T, rng *rand.Rand, path string, n int) {
 	t.Helper()
-	v, err := openFile(path, true)
+	v, err := replication.OpenTargetVolume(path)
 	require.NoError(t, err)
 	for range n {
 		size := min(rng.Int64N(200<<10)+1, v.Size())
@@ -272,11 +221,59 @@ func scribble(t *testing.T, rng *rand.Rand, path string, n int) {
 		case 1:
 			_, err = v.WriteAt(make([]byte, size), off)
 		case 2: // the very end, and one before
-			_, err = v.WriteAt([]byte{byte(rng.Uint32())}, max(0, v.Size()-1-rng.Int64N(2*BlockSize)))
+			_, err = v.WriteAt([]byte{byte(rng.Uint32())}, max(0, v.Size()-1-rng.Int64N(2*replication.BlockSize)))
 		default:
 			_, err = v.WriteAt(randomBytes(rng, size), off)
 		}
 		require.NoError(t, err)
 	}
 	require.NoError(t, v.Close())
+}
+
+func (p *pair) prepareAndStart() {
+	p.t.Helper()
+	p.prepare()
+	require.NoError(p.t, p.source.StartSource(p.t.Context(), p.sourceSpec()))
+}
+
+func sourceIndex(p *pair) string {
+	return filepath.Join(p.dir, "source", "sources", "s-shop%2Fdb", "s-vda.index")
+}
+
+func targetIndex(p *pair) string {
+	return filepath.Join(p.dir, "target", "targets", "s-shop%2Fdb", "s-vda.index")
+}
+
+func targetIntents(p *pair) string { return filepath.Join(filepath.Dir(targetIndex(p)), "intents.log") }
+
+// damage flips bytes in the middle of a file.
+func damage(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt([]byte("damaged"), 4096+5000)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
+func appendFile(t *testing.T, path, text string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	require.NoError(t, err)
+	_, err = f.WriteString(text)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
+}
+
+// writeRandom fills a file with bytes that do not compress, others each time.
+func writeRandom(t *testing.T, path string, size int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	require.NoError(t, err)
+	rng := rand.New(rand.NewPCG(rand.Uint64(), 1))
+	for off := int64(0); off < size; off += 1 << 20 {
+		_, err = f.WriteAt(randomBytes(rng, min(1<<20, size-off)), off)
+		require.NoError(t, err)
+	}
+	require.NoError(t, f.Close())
 }

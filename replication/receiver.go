@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -51,7 +50,7 @@ type regionKey struct {
 }
 
 // openReceiver opens the replicas and makes of the intents what they mean.
-func (t *targetStream) openReceiver(ctx context.Context) (rx *receiver, err error) {
+func (t *targetStream) openReceiver() (rx *receiver, err error) {
 	state := t.snapshot()
 	rx = &receiver{pending: map[regionKey]map[int]hash{}}
 	defer func() {

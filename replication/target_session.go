@@ -55,13 +55,7 @@ func (e *Engine) serve(ctx context.Context, conn *tls.Conn) error {
 		return err
 	}
 	defer s.detached()
-	if err := s.run(hello); err != nil {
-		if l.ctx.Err() == nil {
-			l.refuse(err)
-		}
-		return err
-	}
-	return nil
+	return s.run(hello)
 }
 
 // attach makes the connection the stream's session, after the one before has ended.
@@ -148,11 +142,13 @@ func (s *targetSession) detached() {
 // run answers the sender until the link ends.
 func (s *targetSession) run(hello helloMessage) (err error) {
 	go s.link.keepAlive()
-	if s.rx, err = s.t.openReceiver(s.link.ctx); err != nil {
+	if s.rx, err = s.t.openReceiver(); err != nil {
+		s.link.refuse(err)
 		return err
 	}
 	defer func() { err = errors.Join(err, s.rx.close()) }()
 	if err := s.t.repairPoints(s.link.ctx, s.rx); err != nil {
+		s.link.refuse(err)
 		return err
 	}
 	welcome := welcomeMessage{Version: protocolVersion}
@@ -189,13 +185,29 @@ func (s *targetSession) loop() error {
 		}
 	}()
 	err := s.consume(frames, &readErr)
-	s.link.close()
+	s.farewell(err)
 	for range frames { // lets the reader end
 	}
+	s.link.close()
 	if errors.Is(err, io.EOF) {
 		return nil
 	}
 	return err
+}
+
+// farewellTime is how long a sender may take to hear why its session ends.
+const farewellTime = 2 * time.Second
+
+// farewell tells the sender why its session ends. What it is still sending is read and
+// dropped meanwhile: closing at once would reset the connection, and the reason be lost.
+func (s *targetSession) farewell(err error) {
+	if err == nil || errors.Is(err, io.EOF) || s.link.ctx.Err() != nil {
+		s.link.close()
+		return
+	}
+	time.AfterFunc(farewellTime, s.link.close)
+	s.link.refuse(err)
+	_ = s.link.conn.CloseWrite() // the timer closes it in any case
 }
 
 func (s *targetSession) consume(frames <-chan frame, readErr *error) error {
