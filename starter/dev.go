@@ -105,7 +105,6 @@ type devRun struct {
 	state   devState
 
 	temporal *temporalserver.Server
-	client   house
 	children []*child
 	ended    sync.WaitGroup
 	stopAll  context.CancelFunc

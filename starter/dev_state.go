@@ -119,7 +119,7 @@ func lockDev(dir string) (*os.File, error) {
 		}
 		return nil, failf("data directory %s: another `lifeboat dev` runs on it, process %s (stop that one, or choose another directory with --data)", dir, strings.TrimSpace(string(holder)))
 	}
-	if err := file.Truncate(0); err == nil {
+	if err = file.Truncate(0); err == nil {
 		_, err = file.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 	}
 	if err != nil {

@@ -69,7 +69,7 @@ func runIn(t *testing.T, h house, env map[string]string, args ...string) result 
 	if h != nil {
 		a.connect = func(context.Context, dial.Options) (house, error) { return h, nil }
 	}
-	status := a.execute(t.Context(), args)
+	status := a.execute(context.WithoutCancel(t.Context()), args) // also from Cleanup
 	return result{status, out.String(), errs.String()}
 }
 
