@@ -63,14 +63,19 @@ func (c *Cloud) CountResources(ctx context.Context, scope Scope) (Counts, error)
 }
 
 // KeepResources marks resources of a scope as handed over to the user, and gives them
-// a new role when one is named.
+// a new role when one is named. Those that no ledger knows are not Lifeboat's anyway.
 func (c *Cloud) KeepResources(ctx context.Context, in KeepInput) error {
 	return do(ctx, func(ctx context.Context) error {
-		s, err := c.sweep(ctx, CleanUpInput{Scope: in.Scope})
+		if len(in.IDs) == 0 {
+			if err := narrow("KeepResources", in.Scope); err != nil {
+				return err
+			}
+		}
+		ledger, err := capability[cloud.Ledger](ctx, c, in.Scope.Site, "ledger")
 		if err != nil {
 			return err
 		}
-		entries, err := s.ledger.Entries(ctx, s.filter())
+		entries, err := ledger.Entries(ctx, in.Scope.filter())
 		if err != nil {
 			return err
 		}
@@ -83,7 +88,7 @@ func (c *Cloud) KeepResources(ctx context.Context, in KeepInput) error {
 		if len(tokens) == 0 {
 			return nil
 		}
-		return s.ledger.Keep(ctx, tokens, in.NewRole)
+		return ledger.Keep(ctx, tokens, in.NewRole)
 	})
 }
 
@@ -110,8 +115,8 @@ type remnant struct {
 const unseen cloud.State = "unseen"
 
 func (c *Cloud) sweep(ctx context.Context, in CleanUpInput) (*sweep, error) {
-	if in.Scope.Operation == "" && in.Scope.Role == "" {
-		return nil, cloud.E(cloud.InvalidInput, "CleanUp", "site "+in.Scope.Site.Name, "neither operation nor role is named", "name at least one", nil)
+	if err := narrow("CleanUp", in.Scope); err != nil {
+		return nil, err
 	}
 	p, err := c.Open(ctx, in.Scope.Site)
 	if err != nil {
@@ -121,8 +126,17 @@ func (c *Cloud) sweep(ctx context.Context, in CleanUpInput) (*sweep, error) {
 	return &sweep{c: c, p: p, ledger: ledger, in: in, problem: map[string]error{}, begun: map[string]bool{}, extra: map[string]bool{}}, err
 }
 
-func (s *sweep) filter() cloud.LedgerFilter {
-	return cloud.LedgerFilter{Plan: s.in.Scope.Plan, Server: s.in.Scope.Server, Operation: s.in.Scope.Operation, Role: s.in.Scope.Role}
+// narrow refuses a scope that would take in all that was ever made for a plan.
+func narrow(op string, scope Scope) error {
+	if scope.Operation == "" && scope.Role == "" {
+		return cloud.E(cloud.InvalidInput, op, "site "+scope.Site.Name, "neither operation nor role is named", "name at least one", nil)
+	}
+	return nil
+}
+
+// filter selects the ledger entries of a scope.
+func (s Scope) filter() cloud.LedgerFilter {
+	return cloud.LedgerFilter{Plan: s.Plan, Server: s.Server, Operation: s.Operation, Role: s.Role}
 }
 
 // stays tells whether an entry's resource is not to be deleted.
@@ -135,7 +149,7 @@ func (s *sweep) keepExcepted(ctx context.Context) error {
 	if len(s.in.Except) == 0 {
 		return nil
 	}
-	entries, err := s.ledger.Entries(ctx, s.filter())
+	entries, err := s.ledger.Entries(ctx, s.in.Scope.filter())
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ import (
 // remnants finds what is still there, in the order in which it can be deleted, and
 // notes in the ledger what is gone.
 func (s *sweep) remnants(ctx context.Context) ([]remnant, error) {
-	entries, err := s.ledger.Entries(ctx, s.filter())
+	entries, err := s.ledger.Entries(ctx, s.in.Scope.filter())
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +225,7 @@ func picture(left []remnant) string {
 
 // counts sums the scope up.
 func (s *sweep) counts(ctx context.Context, left []remnant) (Counts, error) {
-	entries, err := s.ledger.Entries(ctx, s.filter())
+	entries, err := s.ledger.Entries(ctx, s.in.Scope.filter())
 	if err != nil {
 		return Counts{}, err
 	}

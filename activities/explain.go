@@ -16,14 +16,19 @@ func Explain(err error) (code, message, mend string) {
 	if err == nil {
 		return "", "", ""
 	}
-	var application *temporal.ApplicationError
-	if errors.As(err, &application) {
-		return explainApplication(application)
+	// The outermost counts: either may wrap the other.
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		switch e := e.(type) {
+		case *temporal.ApplicationError:
+			return explainApplication(e)
+		case *temporal.TimeoutError:
+			message, mend = explainTimeout(e)
+			return Timeout, message, mend
+		}
 	}
-	var timeout *temporal.TimeoutError
-	if errors.As(err, &timeout) {
-		message, mend = explainTimeout(timeout)
-		return Timeout, message, mend
+	var application *temporal.ApplicationError
+	if errors.As(err, &application) { // one of several that were joined
+		return explainApplication(application)
 	}
 	if temporal.IsCanceledError(err) || errors.Is(err, context.Canceled) {
 		return Canceled, "canceled", ""

@@ -34,7 +34,8 @@ func note(ctx context.Context, text string) {
 	track(ctx, func(p *Progress) { p.Note = text })
 }
 
-// track changes the progress of the activity and heartbeats it.
+// track changes the progress of the activity and heartbeats it at once, for a later
+// attempt may need it.
 func track(ctx context.Context, change func(*Progress)) {
 	t, ok := ctx.Value(trackerKey{}).(*tracker)
 	if !ok {
@@ -43,6 +44,7 @@ func track(ctx context.Context, change func(*Progress)) {
 	t.mu.Lock()
 	change(&t.progress)
 	t.mu.Unlock()
+	t.beat(ctx)
 }
 
 func (t *tracker) beat(ctx context.Context) {
