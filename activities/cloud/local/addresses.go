@@ -223,7 +223,7 @@ func (p *Provider) awaitAddress(ctx context.Context, op, id string) error {
 		return err
 	}
 	if message := status.Problems[r.ID]; message != "" {
-		return cloud.E(cloud.InUse, op, "address "+r.Public, message, "end the program that uses this port of the address", nil)
+		return cloud.E(cloud.InUse, op, "address "+r.Public, message, "free the port, or give the server a port that can be used", nil)
 	}
 	return nil
 }

@@ -37,7 +37,7 @@ func dialPublic(t *testing.T, a cloud.Address, port int) (conn net.Conn) {
 }
 
 func TestPublicAddressMovesBetweenServers(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	first := testLaunch(t, p, cloud.LaunchServer{Create: fresh("first"), Network: "net", Ports: []int{8080}, Launch: testCommand(t)})
@@ -78,7 +78,7 @@ func TestPublicAddressMovesBetweenServers(t *testing.T) {
 }
 
 func TestPublicAddressSurvivesItsDaemon(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{8080}, Launch: testCommand(t)})
@@ -110,7 +110,7 @@ func TestPublicAddressSurvivesItsDaemon(t *testing.T) {
 }
 
 func TestPublicAddressWhosePortIsTakenSaysSo(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{8080}, Launch: testCommand(t)})
@@ -126,7 +126,7 @@ func TestPublicAddressWhosePortIsTakenSaysSo(t *testing.T) {
 }
 
 func TestAddressOfATerminatedServerIsFree(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{8080}, Launch: testCommand(t)})

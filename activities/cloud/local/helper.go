@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -95,12 +97,27 @@ func (p *Provider) helper(role string, args ...string) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// detach starts a helper that outlives this process. What it says goes to a
-// log in dir, which is made when it is missing.
+// helpers of this process by the directory of what they keep and their
+// arguments. Whoever polls while one is on its way need not start another: it
+// would only end at once.
+var helpers struct {
+	sync.Mutex
+	running map[string]bool
+}
+
+// detach starts a helper that outlives this process, unless the same one that
+// this process started for dir is still there. What it says goes to a log in dir,
+// which is made when it is missing.
 func (p *Provider) detach(dir, role string, args ...string) error {
 	cmd, err := p.helper(role, args...)
 	if err != nil {
 		return err
+	}
+	helpers.Lock()
+	defer helpers.Unlock()
+	key := strings.Join(append([]string{dir, role}, args...), "\x00")
+	if helpers.running[key] {
+		return nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return osError("Helper", dir, err)
@@ -115,6 +132,27 @@ func (p *Provider) detach(dir, role string, args ...string) error {
 	if err := cmd.Start(); err != nil {
 		return osError("Helper", cmd.Path, err)
 	}
-	go cmd.Wait() //nolint:errcheck // only to take it from the process table; its files say how it ended
+	if helpers.running == nil {
+		helpers.running = map[string]bool{}
+	}
+	helpers.running[key] = true
+	go func() {
+		cmd.Wait() //nolint:errcheck // its files say how it ended
+		helpers.Lock()
+		defer helpers.Unlock()
+		delete(helpers.running, key)
+	}()
 	return nil
+}
+
+// helpersLeft counts the helpers of the site that this process started.
+func (p *Provider) helpersLeft() (left int) {
+	helpers.Lock()
+	defer helpers.Unlock()
+	for key := range helpers.running {
+		if strings.HasPrefix(key, p.path(runDir)+string(filepath.Separator)) {
+			left++
+		}
+	}
+	return left
 }

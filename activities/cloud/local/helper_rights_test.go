@@ -41,7 +41,7 @@ func TestWithoutRights(t *testing.T) {
 	const nobody = 65534
 	require.NoError(t, os.Chown(temporary, nobody, nobody))
 	require.NoError(t, os.Chmod(dir, 0o755))
-	cmd := exec.Command(program, "-test.run", "^Test(Server|Launch|Public|Script|NetworkWithoutIsolation|Destroy|PauseHolds)", "-test.parallel", "1", "-test.timeout", "5m")
+	cmd := exec.Command(program, "-test.run", "^Test(Server|Launch|Public|Script|Network|Destroy|Pause|Names)", "-test.timeout", "5m")
 	cmd.Dir = temporary
 	cmd.Env = append(os.Environ(), unprivileged+"=1", "TMPDIR="+temporary, "HOME="+temporary)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
@@ -51,7 +51,7 @@ func TestWithoutRights(t *testing.T) {
 }
 
 func TestNetworkWithoutIsolationSaysSo(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	if canIsolate() == nil {
 		t.Log("this user may isolate: TestWithoutRights runs this as another one")
 		return

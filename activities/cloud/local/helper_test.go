@@ -130,6 +130,14 @@ func serveTest(options []string) error {
 	return nil
 }
 
+// parallel lets a test run beside others, where their networks are apart.
+func parallel(t *testing.T) {
+	t.Helper()
+	if canIsolate() == nil {
+		t.Parallel()
+	}
+}
+
 // testSite opens a site of its own and destroys it after the test.
 func testSite(t *testing.T) *Provider {
 	t.Helper()

@@ -22,11 +22,11 @@ func needIsolation(t *testing.T) {
 }
 
 func TestNetworksOfOneRangeAreApart(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	needIsolation(t)
 	p := testSite(t)
 	servers := map[string]cloud.Server{}
-	for name, ports := range map[string][]int{"production": {80, 81}, "drill": {80}} {
+	for name, ports := range map[string][]int{"production": {8080, 8081}, "drill": {80}} {
 		n, err := p.StartCreateNetwork(t.Context(), cloud.CreateNetwork{Create: fresh(name), CIDR: "10.90.0.0/24"})
 		require.NoError(t, err)
 		assert.True(t, n.Isolated)
@@ -35,19 +35,19 @@ func TestNetworksOfOneRangeAreApart(t *testing.T) {
 	}
 	assert.Equal(t, "in-production:", greeting(t, dialServer(t, p, servers["production"])))
 	assert.Equal(t, "in-drill:", greeting(t, dialServer(t, p, servers["drill"])))
-	conn, err := p.Dial(t.Context(), "production", "10.90.0.5:81")
+	conn, err := p.Dial(t.Context(), "production", "10.90.0.5:8081")
 	require.NoError(t, err)
 	conn.Close()
 
 	_, err = p.Dial(t.Context(), "drill", "10.90.0.6:80")
 	assert.Equal(t, cloud.Unavailable, cloud.CodeOf(err), "no server has this address: %v", err)
-	_, err = p.Dial(t.Context(), "drill", "10.90.0.5:81")
+	_, err = p.Dial(t.Context(), "drill", "10.90.0.5:8081")
 	assert.ErrorContains(t, err, "nothing listens", "what listens in production is not seen from the drill")
 	assert.Equal(t, cloud.InUse, cloud.CodeOf(p.DeleteNetwork(t.Context(), servers["drill"].Network)))
 }
 
 func TestNetworkComesBackAfterItsNamespaceIsGone(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	needIsolation(t)
 	p := testSite(t)
 	n, err := p.StartCreateNetwork(t.Context(), cloud.CreateNetwork{Create: fresh("net"), CIDR: "10.91.0.0/24"})
@@ -58,7 +58,7 @@ func TestNetworkComesBackAfterItsNamespaceIsGone(t *testing.T) {
 	is, err := isNamespace(path)
 	require.NoError(t, err)
 	require.False(t, is)
-	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{80}, Launch: testCommand(t)})
+	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{8080}, Launch: testCommand(t)})
 	dialServer(t, p, s)
 	require.NoError(t, p.TerminateServer(t.Context(), s.ID))
 	waitGone(t, p, s.ID)
@@ -69,7 +69,7 @@ func TestNetworkComesBackAfterItsNamespaceIsGone(t *testing.T) {
 }
 
 func TestNetworkKnowsItsAddresses(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	in := cloud.CreateNetwork{Create: fresh("small"), CIDR: "127.45.8.0/29"}
 	n, err := p.StartCreateNetwork(t.Context(), in)
@@ -91,7 +91,7 @@ func TestNetworkKnowsItsAddresses(t *testing.T) {
 }
 
 func TestNetworkRefusesWhatIsNoRange(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	for _, cidr := range []string{"", "127.1.0.0", "127.1.0.1/24", "127.1.0.0/31", "::1/128", "0.0.0.0/0", "127.1.0.0/24x"} {
 		_, err := p.StartCreateNetwork(t.Context(), cloud.CreateNetwork{Create: fresh("n"), CIDR: cidr})

@@ -54,7 +54,7 @@ func standsStill(t *testing.T, p *Provider, s cloud.Server) {
 }
 
 func TestPauseHoldsAServerStill(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	s, count := counting(t, p)
 	for range 3 {
@@ -74,7 +74,7 @@ func TestPauseHoldsAServerStill(t *testing.T) {
 }
 
 func TestPauseEndsByItselfAndSaysSo(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	s, count := counting(t, p)
 	resume, err := p.PauseServer(t.Context(), s.ID, time.Millisecond)
@@ -84,7 +84,7 @@ func TestPauseEndsByItselfAndSaysSo(t *testing.T) {
 }
 
 func TestPauseEndsWithWhoeverAskedForIt(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	s, count := counting(t, p)
 	// A second process asks, and is killed while the server is held still.
@@ -109,7 +109,7 @@ func TestPauseEndsWithWhoeverAskedForIt(t *testing.T) {
 }
 
 func TestPauseEndsWhenItsHelperIsKilled(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	s, count := counting(t, p)
 	resume, err := p.PauseServer(t.Context(), s.ID, time.Minute)
@@ -130,7 +130,7 @@ func TestPauseEndsWhenItsHelperIsKilled(t *testing.T) {
 }
 
 func TestTwoPausesFollowEachOther(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	s, count := counting(t, p)
 	first, err := p.PauseServer(t.Context(), s.ID, time.Minute)

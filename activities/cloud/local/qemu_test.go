@@ -109,7 +109,7 @@ func put(t *testing.T, client *http.Client, url, line string) {
 
 // TestMachine is one story, since booting is what takes long here.
 func TestMachine(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p, s, file := machineSite(t, "from the disk")
 	client, url, console := machineClient(p, s.Network), "http://"+s.IP+"/", filepath.Join(p.serverDir(s.ID), consoleFile)
 	assert.Equal(t, "from the disk", get(t, client, url, console), "it boots and answers at its address, within its network")
@@ -190,7 +190,7 @@ func machineScripts(t *testing.T, p *Provider, s cloud.Server) {
 }
 
 func TestMachineWithoutAgentRunsNoScripts(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	launch := machineLaunch(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
@@ -204,7 +204,7 @@ func TestMachineWithoutAgentRunsNoScripts(t *testing.T) {
 }
 
 func TestMachineThatCannotStartSaysWhy(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	launch := machineLaunch(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
@@ -215,7 +215,7 @@ func TestMachineThatCannotStartSaysWhy(t *testing.T) {
 }
 
 func TestMachineSettingsAreChecked(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	if _, err := exec.LookPath(qemuProgram); err != nil {
 		t.Skip("needs " + qemuProgram + " (package " + qemuPackage + ")")
 	}

@@ -37,14 +37,14 @@ func waitScript(t *testing.T, p *Provider, id string) (run cloud.ScriptRun) {
 }
 
 func TestScriptRunsBesideItsServer(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	file := filepath.Join(t.TempDir(), "disk")
 	require.NoError(t, os.WriteFile(file, make([]byte, 4096), 0o600))
 	d, err := p.StartCreateDisk(t.Context(), cloud.CreateDisk{Create: fresh("data"), Source: file})
 	require.NoError(t, err)
-	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("web"), Network: "net", Ports: []int{80}, Launch: testCommand(t), UserData: "settings",
+	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("web"), Network: "net", Ports: []int{8080}, Launch: testCommand(t), UserData: "settings",
 		Disks: []cloud.ServerDisk{{Name: "data", DiskID: d.ID}}})
 	dialServer(t, p, s)
 	run := runScript(t, p, cloud.RunScript{Server: s.ID, Env: map[string]string{"LIFEBOAT_OPERATION": "drill"}, Content: `
@@ -54,15 +54,15 @@ cat "$LIFEBOAT_USER_DATA"
 exit 5`})
 	assert.Equal(t, cloud.Available, run.State)
 	assert.Equal(t, 5, run.ExitCode)
-	assert.Equal(t, "drill of web at "+s.IP+":80\ndata="+file+" "+file+"\nsettings", run.Output)
+	assert.Equal(t, "drill of web at "+s.IP+":8080\ndata="+file+" "+file+"\nsettings", run.Output)
 
-	run = runScript(t, p, cloud.RunScript{Server: s.ID, Content: "#!/usr/bin/env bash\nexec 3<>/dev/tcp/$LIFEBOAT_ADDRESS/80; head -1 <&3"})
+	run = runScript(t, p, cloud.RunScript{Server: s.ID, Content: "#!/usr/bin/env bash\nexec 3<>/dev/tcp/$LIFEBOAT_ADDRESS/8080; head -1 <&3"})
 	assert.Equal(t, 0, run.ExitCode)
 	assert.Contains(t, run.Output, "web:", "it is in the network of its server")
 }
 
 func TestScriptOverItsLimitIsKilledWithAllItStarted(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("web"), Network: "net", Launch: map[string]string{"command": "sleep 1000"}})
@@ -80,7 +80,7 @@ func TestScriptOverItsLimitIsKilledWithAllItStarted(t *testing.T) {
 }
 
 func TestScriptRunsOnceForEachToken(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("web"), Network: "net", Launch: map[string]string{"command": "sleep 1000"}})
@@ -97,7 +97,7 @@ func TestScriptRunsOnceForEachToken(t *testing.T) {
 }
 
 func TestScriptShowsTheEndOfItsOutput(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("web"), Network: "net", Launch: map[string]string{"command": "sleep 1000"}})
@@ -108,7 +108,7 @@ func TestScriptShowsTheEndOfItsOutput(t *testing.T) {
 }
 
 func TestScriptIsLostWithItsSupervisorAndEndedWithItsServer(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("web"), Network: "net", Launch: map[string]string{"command": "sleep 1000"}})
@@ -139,7 +139,7 @@ func TestScriptIsLostWithItsSupervisorAndEndedWithItsServer(t *testing.T) {
 }
 
 func TestScriptIsRefusedWhenItCannotRun(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("web"), Network: "net", Launch: map[string]string{"command": "sleep 1000"}})

@@ -117,7 +117,7 @@ func (p *Provider) endDaemon(ctx context.Context) error {
 	return until(ctx, "Destroy", "site "+p.site.Name, "its daemon does not end", func() (bool, error) {
 		held, err := isLocked(filepath.Join(p.daemonDir(), lockFile))
 		if err != nil || !held {
-			return err == nil, err
+			return err == nil && p.helpersLeft() == 0, err
 		}
 		var status daemonStatus
 		if _, err := readJSON(filepath.Join(p.daemonDir(), statusFile), &status); err != nil {

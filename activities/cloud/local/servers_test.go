@@ -27,7 +27,7 @@ func runOf(t *testing.T, p *Provider, id string) runInfo {
 }
 
 func TestServerRunsInItsNetworkWithItsDisk(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	n := testNetwork(t, p, "net")
 	file := filepath.Join(t.TempDir(), "disk")
@@ -59,11 +59,11 @@ func TestServerRunsInItsNetworkWithItsDisk(t *testing.T) {
 }
 
 func TestServerStopsAndStartsAgain(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	launchTwice := func(command map[string]string, force bool) {
-		s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{80}, Launch: command})
+		s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{8080}, Launch: command})
 		dialServer(t, p, s)
 		before := runOf(t, p, s.ID).Child
 		require.NoError(t, p.StopServer(t.Context(), s.ID, force))
@@ -84,10 +84,10 @@ func TestServerStopsAndStartsAgain(t *testing.T) {
 }
 
 func TestServerThatEndsByItselfIsStoppedWithTheReason(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
-	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{80}, Launch: testCommand(t)})
+	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{8080}, Launch: testCommand(t)})
 	fmt.Fprintln(dialServer(t, p, s), "exit")
 	s = waitServer(t, p, s.ID, cloud.Stopped)
 	assert.Contains(t, s.Message, "exit status 7")
@@ -101,7 +101,7 @@ func TestServerThatEndsByItselfIsStoppedWithTheReason(t *testing.T) {
 }
 
 func TestServerDiesWithItsSupervisor(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	// A server of two processes, so that the second would be left over.
@@ -124,7 +124,7 @@ func TestServerDiesWithItsSupervisor(t *testing.T) {
 }
 
 func TestServerThatCannotBeStartedFails(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	s, err := p.StartLaunch(t.Context(), cloud.LaunchServer{Create: fresh("s"), Network: "net", Launch: map[string]string{"command": "/no/such/program"}})
@@ -134,7 +134,7 @@ func TestServerThatCannotBeStartedFails(t *testing.T) {
 }
 
 func TestLaunchRefusesWhatCannotWork(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	command := map[string]string{"command": "true"}
@@ -163,13 +163,13 @@ func TestLaunchRefusesWhatCannotWork(t *testing.T) {
 }
 
 func TestLaunchIsCompletedByWhoeverPolls(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	// A caller that was killed after the record and before the start.
 	broken := again(t, p)
 	broken.options.Executable = "/no/such/helper"
-	in := cloud.LaunchServer{Create: fresh("s"), Network: "net", Launch: testCommand(t), Ports: []int{80}}
+	in := cloud.LaunchServer{Create: fresh("s"), Network: "net", Launch: testCommand(t), Ports: []int{8080}}
 	_, err := broken.StartLaunch(t.Context(), in)
 	require.Error(t, err)
 	all, err := p.Servers(t.Context(), cloud.Filter{Tags: map[string]string{cloud.TagRole: "test"}})
@@ -180,7 +180,7 @@ func TestLaunchIsCompletedByWhoeverPolls(t *testing.T) {
 }
 
 func TestManyWhoPollStartAServerOnce(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	testNetwork(t, p, "net")
 	count := filepath.Join(t.TempDir(), "starts")
@@ -205,14 +205,14 @@ func TestManyWhoPollStartAServerOnce(t *testing.T) {
 }
 
 func TestDestroyLeavesNothing(t *testing.T) {
-	t.Parallel()
+	parallel(t)
 	p := testSite(t)
 	n := testNetwork(t, p, "net")
 	file := p.path(diskDir, "mine.raw")
 	require.NoError(t, os.WriteFile(file, make([]byte, 4096), 0o600))
 	d, err := p.StartCreateDisk(t.Context(), cloud.CreateDisk{Create: fresh("data"), Source: file})
 	require.NoError(t, err)
-	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{80}, Launch: testCommand(t), Disks: []cloud.ServerDisk{{Name: "data", DiskID: d.ID}}})
+	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Ports: []int{8080}, Launch: testCommand(t), Disks: []cloud.ServerDisk{{Name: "data", DiskID: d.ID}}})
 	a, err := p.AllocateAddress(t.Context(), fresh("a"))
 	require.NoError(t, err)
 	require.NoError(t, p.AssociateAddress(t.Context(), a.ID, s.ID, false))
