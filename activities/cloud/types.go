@@ -84,7 +84,7 @@ type Filter struct {
 // Match tells whether tags satisfy the filter.
 func (f Filter) Match(tags map[string]string) bool {
 	for k, v := range f.Tags {
-		if tags[k] != v {
+		if got, there := tags[k]; !there || got != v {
 			return false
 		}
 	}

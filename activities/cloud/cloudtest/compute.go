@@ -19,15 +19,15 @@ var networkBehaviours = []behaviour{
 		byName, err := n.Network(e.ctx(), made.Name)
 		require.NoError(e, err)
 		require.Equal(e, made.ID, byName.ID)
-		require.Equal(e, e.c.Fixture.CIDR, byName.CIDR)
+		require.Equal(e, e.f.CIDR, byName.CIDR)
 		require.Positive(e, byName.Free)
 		if !byName.Isolated {
 			require.NotEmpty(e, byName.Note, "why there is no isolation")
 		}
-		e.code(cloud.InvalidInput, n.CheckAddress(e.ctx(), made.ID, e.c.Fixture.Outside))
+		e.code(cloud.InvalidInput, n.CheckAddress(e.ctx(), made.ID, e.f.Outside))
 		e.code(cloud.InvalidInput, n.CheckAddress(e.ctx(), made.ID, "no address"))
-		e.code(cloud.NotFound, n.CheckAddress(e.ctx(), "missing-1", e.c.Fixture.IP))
-		require.NoError(e, n.CheckAddress(e.ctx(), made.ID, e.c.Fixture.IP))
+		e.code(cloud.NotFound, n.CheckAddress(e.ctx(), "missing-1", e.f.IP))
+		require.NoError(e, n.CheckAddress(e.ctx(), made.ID, e.f.IP))
 		_, err = n.StartCreateNetwork(e.ctx(), cloud.CreateNetwork{Create: e.create("bad"), CIDR: "10.0.0.0"})
 		e.code(cloud.InvalidInput, err)
 	}},
@@ -43,12 +43,12 @@ var networkBehaviours = []behaviour{
 		b := e.newNetwork("b")
 		port := 0
 		for _, n := range []cloud.Network{a, b} {
-			s := e.launch(e.launchRequest(n.Name, n.ID, e.c.Fixture.IP))
-			require.Equal(e, e.c.Fixture.IP, s.IP)
+			s := e.launch(e.launchRequest(n.Name, n.ID, e.f.IP))
+			require.Equal(e, e.f.IP, s.IP)
 			port = s.Ports[0]
 		}
 		for _, n := range []cloud.Network{a, b} {
-			e.answers(n.Name, func() (string, error) { return e.privateAnswer(n.ID, e.c.Fixture.IP, port) })
+			e.answers(n.Name, func() (string, error) { return e.privateAnswer(n.ID, e.f.IP, port) })
 		}
 	}},
 }
@@ -58,8 +58,8 @@ var serverBehaviours = []behaviour{
 		if _, ok := has[cloud.Servers](e, "Servers"); !ok {
 			return
 		}
-		s := e.server("marker", e.c.Fixture.IP)
-		require.Equal(e, e.c.Fixture.IP, s.IP)
+		s := e.server("marker", e.f.IP)
+		require.Equal(e, e.f.IP, s.IP)
 		require.Equal(e, e.network().ID, s.Network)
 		require.Len(e, s.Disks, 1)
 		require.Equal(e, s.ID, e.diskIs(s.Disks[0].DiskID, cloud.Attached).Server)
@@ -70,13 +70,13 @@ var serverBehaviours = []behaviour{
 		if !ok {
 			return
 		}
-		first := e.server("first", e.c.Fixture.IP)
+		first := e.server("first", e.f.IP)
 		n := must[cloud.Networks](e, e.p, "Networks")
 		e.code(cloud.AddressTaken, n.CheckAddress(e.ctx(), first.Network, first.IP))
 		request := e.launchRequest("second", first.Network, first.IP)
 		_, err := servers.StartLaunch(e.ctx(), request)
 		e.code(cloud.AddressTaken, err)
-		request.IP = e.c.Fixture.Outside
+		request.IP = e.f.Outside
 		_, err = servers.StartLaunch(e.ctx(), request)
 		e.code(cloud.InvalidInput, err)
 		request.IP, request.Network = "", "missing-1"
@@ -110,7 +110,7 @@ var serverBehaviours = []behaviour{
 		if !ok {
 			return
 		}
-		s := e.server("marker", e.c.Fixture.IP)
+		s := e.server("marker", e.f.IP)
 		ask := func() (string, error) { return e.privateAnswer(s.Network, s.IP, s.Ports[0]) }
 		e.answers("marker", ask)
 		for _, force := range []bool{false, true} {
@@ -260,7 +260,7 @@ var commonBehaviours = []behaviour{
 		}
 		ctx, cancel := context.WithCancel(e.ctx())
 		cancel()
-		_, err := d.StartCreateDisk(ctx, cloud.CreateDisk{Create: e.create(""), Bytes: e.c.Fixture.DiskBytes})
+		_, err := d.StartCreateDisk(ctx, cloud.CreateDisk{Create: e.create(""), Bytes: e.f.DiskBytes})
 		e.code(cloud.Unavailable, err)
 		require.ErrorIs(e, err, context.Canceled)
 		list, err := d.Disks(e.ctx(), cloud.Filter{})

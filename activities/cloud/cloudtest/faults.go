@@ -16,7 +16,7 @@ func (e *env) story(c *Caller) (made []cloud.Resource, err error) {
 	var disk, cut cloud.Resource
 	steps := []Step{
 		{Name: "replica", Kind: cloud.KindDisk, Ready: cloud.Available, Create: func(ctx context.Context, in cloud.Create) (cloud.Resource, error) {
-			v, err := disks.StartCreateDisk(ctx, cloud.CreateDisk{Create: in, Bytes: e.c.Fixture.DiskBytes})
+			v, err := disks.StartCreateDisk(ctx, cloud.CreateDisk{Create: in, Bytes: e.f.DiskBytes})
 			return v.Resource, err
 		}},
 		{Name: "point", Kind: cloud.KindSnapshot, Ready: cloud.Available, Create: func(ctx context.Context, in cloud.Create) (cloud.Resource, error) {
@@ -31,7 +31,7 @@ func (e *env) story(c *Caller) (made []cloud.Resource, err error) {
 			return v.Resource, err
 		}},
 		{Name: "network", Kind: cloud.KindNetwork, Ready: cloud.Available, Create: func(ctx context.Context, in cloud.Create) (cloud.Resource, error) {
-			v, err := c.Provider.(cloud.Networks).StartCreateNetwork(ctx, cloud.CreateNetwork{Create: in, CIDR: e.c.Fixture.CIDR})
+			v, err := c.Provider.(cloud.Networks).StartCreateNetwork(ctx, cloud.CreateNetwork{Create: in, CIDR: e.f.CIDR})
 			return v.Resource, err
 		}},
 	}
@@ -206,7 +206,7 @@ var faultBehaviours = []behaviour{
 		}
 		tags := map[string]string{cloud.TagOperation: "naive"}
 		for i := range 2 {
-			_, err := f.StartCreateDisk(e.ctx(), cloud.CreateDisk{Create: cloud.Create{Token: fmt.Sprint("naive-", i), Tags: tags}, Bytes: e.c.Fixture.DiskBytes})
+			_, err := f.StartCreateDisk(e.ctx(), cloud.CreateDisk{Create: cloud.Create{Token: fmt.Sprint("naive-", i), Tags: tags}, Bytes: e.f.DiskBytes})
 			require.Equal(e, i == 0, cloud.CodeOf(err) == cloud.Unavailable, "%v", err)
 			list, err := f.Restart(Plan{}).Disks(e.ctx(), cloud.Filter{Tags: tags})
 			require.NoError(e, err)

@@ -189,7 +189,7 @@ func deleteTwice(e *env, m *maker) {
 
 func diskMaker(e *env) func(cloud.Provider, cloud.Create, int) (cloud.Resource, error) {
 	return func(p cloud.Provider, in cloud.Create, variant int) (cloud.Resource, error) {
-		v, err := p.(cloud.Disks).StartCreateDisk(e.ctx(), cloud.CreateDisk{Create: in, Bytes: e.c.Fixture.DiskBytes * int64(1+variant)})
+		v, err := p.(cloud.Disks).StartCreateDisk(e.ctx(), cloud.CreateDisk{Create: in, Bytes: e.f.DiskBytes * int64(1+variant)})
 		return v.Resource, err
 	}
 }
@@ -216,7 +216,7 @@ func imageMaker(e *env) func(cloud.Provider, cloud.Create, int) (cloud.Resource,
 func networkMaker(e *env) func(cloud.Provider, cloud.Create, int) (cloud.Resource, error) {
 	return func(p cloud.Provider, in cloud.Create, variant int) (cloud.Resource, error) {
 		in.Name += []string{"", " changed"}[variant]
-		v, err := p.(cloud.Networks).StartCreateNetwork(e.ctx(), cloud.CreateNetwork{Create: in, CIDR: e.c.Fixture.CIDR})
+		v, err := p.(cloud.Networks).StartCreateNetwork(e.ctx(), cloud.CreateNetwork{Create: in, CIDR: e.f.CIDR})
 		return v.Resource, err
 	}
 }

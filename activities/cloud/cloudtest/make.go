@@ -14,11 +14,11 @@ import (
 func (e *env) disk(marker string) cloud.Disk {
 	e.Helper()
 	d := must[cloud.Disks](e, e.p, "Disks")
-	made, err := d.StartCreateDisk(e.ctx(), cloud.CreateDisk{Create: e.create(""), Bytes: e.c.Fixture.DiskBytes})
+	made, err := d.StartCreateDisk(e.ctx(), cloud.CreateDisk{Create: e.create(""), Bytes: e.f.DiskBytes})
 	require.NoError(e, err)
 	made = e.diskIs(made.ID, cloud.Available)
-	if e.c.Fixture.Write != nil {
-		e.c.Fixture.Write(e.T, made, 0, []byte(mark(marker)))
+	if e.f.Write != nil {
+		e.f.Write(e.T, made, 0, []byte(mark(marker)))
 	}
 	return made
 }
@@ -87,7 +87,7 @@ func (e *env) network() cloud.Network {
 func (e *env) newNetwork(name string) cloud.Network {
 	e.Helper()
 	n := must[cloud.Networks](e, e.p, "Networks")
-	made, err := n.StartCreateNetwork(e.ctx(), cloud.CreateNetwork{Create: e.create(name), CIDR: e.c.Fixture.CIDR})
+	made, err := n.StartCreateNetwork(e.ctx(), cloud.CreateNetwork{Create: e.create(name), CIDR: e.f.CIDR})
 	require.NoError(e, err)
 	return settled(e, cloud.Available, func() (cloud.Network, cloud.Resource, error) {
 		v, err := n.Network(e.ctx(), made.ID)
@@ -109,7 +109,7 @@ func (e *env) launchRequest(marker, network, ip string) cloud.LaunchServer {
 		require.NoError(e, err)
 		in.Image = e.imageIs(e.p, image.ID, cloud.Available).ID
 	}
-	return e.c.Fixture.Launch(in)
+	return e.f.Launch(in)
 }
 
 func (e *env) server(marker, ip string) cloud.Server {
@@ -170,6 +170,6 @@ func (e *env) answers(marker string, ask func() (string, error)) {
 		if err != nil {
 			return false, nil // not up yet, or moving
 		}
-		return e.c.Fixture.Write == nil || got == mark(marker), nil
+		return e.f.Write == nil || got == mark(marker), nil
 	})
 }

@@ -17,8 +17,10 @@ type Config struct {
 	// site by name. Sites of one behaviour are empty at its start; the same name
 	// again opens the same site, as another process would. Values are closed and
 	// sites cleaned up through t.Cleanup.
-	Sites   func(t *testing.T) (open func(site string) cloud.Provider)
-	Fixture Fixture
+	Sites func(t *testing.T) (open func(site string) cloud.Provider)
+	// Fixture is called once for a behaviour, too. Behaviours run in parallel: where
+	// sites share addresses, each gets others.
+	Fixture func(t *testing.T) Fixture
 	// Slow gives more time to waits and fewer rounds to searches for races.
 	Slow bool
 	// Within bounds each wait; 0 = 30 s, with Slow 15 min.
@@ -28,9 +30,8 @@ type Config struct {
 // Fixture is what the suite makes resources of.
 type Fixture struct {
 	DiskBytes int64  // a small disk that the provider accepts
-	CIDR      string // a network with the addresses IP and OtherIP
+	CIDR      string // a network that has the address IP
 	IP        string
-	OtherIP   string
 	Outside   string // an address outside of CIDR
 	Zone      string // a DNS zone that may be changed
 	// Launch completes a request with what a server needs to run. It answers each
@@ -87,6 +88,7 @@ func Run(t *testing.T, c Config) {
 type env struct {
 	*testing.T
 	c    Config
+	f    Fixture
 	open func(site string) cloud.Provider
 	p    cloud.Provider
 	net  *cloud.Network
@@ -96,7 +98,7 @@ type env struct {
 const home = "home" // the site that most behaviours use
 
 func newEnv(t *testing.T, c Config) *env {
-	e := &env{T: t, c: c, open: c.Sites(t)}
+	e := &env{T: t, c: c, f: c.Fixture(t), open: c.Sites(t)}
 	e.p = e.open(home)
 	return e
 }

@@ -17,7 +17,7 @@ func hostport(s cloud.Server) string { return net.JoinHostPort(s.IP, fmt.Sprint(
 // setRecords changes DNS and waits until every name server has the change.
 func (e *env) setRecords(n cloud.Names, records ...cloud.Record) {
 	e.Helper()
-	c, err := n.StartSetRecords(e.ctx(), e.c.Fixture.Zone, e.token(), records)
+	c, err := n.StartSetRecords(e.ctx(), e.f.Zone, e.token(), records)
 	require.NoError(e, err)
 	e.changed(n, c)
 }
@@ -33,7 +33,7 @@ func (e *env) changed(n cloud.Names, c cloud.Change) {
 // ask asks the name server of the zone.
 func (e *env) ask(n cloud.Names, name string, kind uint16) *dns.Msg {
 	e.Helper()
-	server, err := n.Resolver(e.ctx(), e.c.Fixture.Zone)
+	server, err := n.Resolver(e.ctx(), e.f.Zone)
 	require.NoError(e, err)
 	question := new(dns.Msg)
 	question.SetQuestion(dns.Fqdn(name), kind)
@@ -54,12 +54,12 @@ var nameBehaviours = []behaviour{
 		if !ok {
 			return
 		}
-		name := "www." + e.c.Fixture.Zone
+		name := "www." + e.f.Zone
 		for _, ip := range []string{"192.0.2.1", "192.0.2.2"} {
 			want := cloud.Record{Name: name, Type: "A", TTL: 7 * time.Second, Values: []string{ip}}
 			e.setRecords(n, want)
 			e.setRecords(n, want)
-			list, err := n.Records(e.ctx(), e.c.Fixture.Zone, name)
+			list, err := n.Records(e.ctx(), e.f.Zone, name)
 			require.NoError(e, err)
 			require.Equal(e, []cloud.Record{want}, list)
 			reply := e.ask(n, name, dns.TypeA)
@@ -67,10 +67,10 @@ var nameBehaviours = []behaviour{
 			require.Equal(e, ip, reply.Answer[0].(*dns.A).A.String())
 			require.Equal(e, uint32(7), reply.Answer[0].Header().Ttl)
 		}
-		c, err := n.StartDeleteRecords(e.ctx(), e.c.Fixture.Zone, e.token(), []cloud.Record{{Name: name, Type: "A"}})
+		c, err := n.StartDeleteRecords(e.ctx(), e.f.Zone, e.token(), []cloud.Record{{Name: name, Type: "A"}})
 		require.NoError(e, err)
 		e.changed(n, c)
-		_, err = n.StartDeleteRecords(e.ctx(), e.c.Fixture.Zone, e.token(), []cloud.Record{{Name: name, Type: "A"}})
+		_, err = n.StartDeleteRecords(e.ctx(), e.f.Zone, e.token(), []cloud.Record{{Name: name, Type: "A"}})
 		e.code(cloud.NotFound, err)
 		require.Empty(e, e.ask(n, name, dns.TypeA).Answer)
 	}},
@@ -79,7 +79,7 @@ var nameBehaviours = []behaviour{
 		if !ok {
 			return
 		}
-		name := "app." + e.c.Fixture.Zone
+		name := "app." + e.f.Zone
 		record := func(set, ip string, w int) cloud.Record {
 			return cloud.Record{Name: name, Type: "A", TTL: time.Second, Values: []string{ip}, SetID: set, Weight: weight(w)}
 		}
@@ -104,23 +104,23 @@ var nameBehaviours = []behaviour{
 		if !ok {
 			return
 		}
-		simple := cloud.Record{Name: "one." + e.c.Fixture.Zone, Type: "A", TTL: time.Second, Values: []string{"192.0.2.1"}}
+		simple := cloud.Record{Name: "one." + e.f.Zone, Type: "A", TTL: time.Second, Values: []string{"192.0.2.1"}}
 		e.setRecords(n, simple)
 		weighted := simple
 		weighted.SetID, weighted.Weight = "a", weight(1)
 		other := simple
-		other.Name = "two." + e.c.Fixture.Zone
-		_, err := n.StartSetRecords(e.ctx(), e.c.Fixture.Zone, e.token(), []cloud.Record{other, weighted})
+		other.Name = "two." + e.f.Zone
+		_, err := n.StartSetRecords(e.ctx(), e.f.Zone, e.token(), []cloud.Record{other, weighted})
 		e.code(cloud.InvalidInput, err)
 		for _, bad := range []cloud.Record{
 			{Name: "elsewhere.invalid", Type: "A", TTL: time.Second, Values: []string{"192.0.2.1"}},
-			{Name: "x." + e.c.Fixture.Zone, Type: "A", TTL: time.Second, Values: []string{"no address"}},
-			{Name: "x." + e.c.Fixture.Zone, Type: "A", TTL: time.Second},
+			{Name: "x." + e.f.Zone, Type: "A", TTL: time.Second, Values: []string{"no address"}},
+			{Name: "x." + e.f.Zone, Type: "A", TTL: time.Second},
 		} {
-			_, err := n.StartSetRecords(e.ctx(), e.c.Fixture.Zone, e.token(), []cloud.Record{bad})
+			_, err := n.StartSetRecords(e.ctx(), e.f.Zone, e.token(), []cloud.Record{bad})
 			e.code(cloud.InvalidInput, err)
 		}
-		list, err := n.Records(e.ctx(), e.c.Fixture.Zone, "")
+		list, err := n.Records(e.ctx(), e.f.Zone, "")
 		require.NoError(e, err)
 		require.Equal(e, []cloud.Record{simple}, list)
 	}},

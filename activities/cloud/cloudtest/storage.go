@@ -72,13 +72,13 @@ var diskBehaviours = []behaviour{
 	}},
 	{"Disks", "an adopted file is used in place and never deleted", func(e *env) {
 		d, ok := has[cloud.Disks](e, "Disks")
-		if !ok || e.c.Fixture.Source == nil {
+		if !ok || e.f.Source == nil {
 			return
 		}
-		path := e.c.Fixture.Source(e.T, e.c.Fixture.DiskBytes)
+		path := e.f.Source(e.T, e.f.DiskBytes)
 		made, err := d.StartCreateDisk(e.ctx(), cloud.CreateDisk{Create: e.create(""), Source: path})
 		require.NoError(e, err)
-		require.Equal(e, e.c.Fixture.DiskBytes, e.diskIs(made.ID, cloud.Available).Bytes)
+		require.Equal(e, e.f.DiskBytes, e.diskIs(made.ID, cloud.Available).Bytes)
 		_, err = d.StartCreateDisk(e.ctx(), cloud.CreateDisk{Create: e.create(""), Source: path})
 		e.code(cloud.InUse, err)
 		_, err = d.StartCreateDisk(e.ctx(), cloud.CreateDisk{Create: e.create(""), Source: path + "-missing"})
@@ -104,8 +104,8 @@ var snapshotBehaviours = []behaviour{
 		require.Equal(e, 100, s.Percent)
 		before := e.diskFrom(s.ID)
 		e.fill(source, 3)
-		if e.c.Fixture.Write != nil {
-			e.c.Fixture.Write(e.T, source, 0, []byte(mark("after")))
+		if e.f.Write != nil {
+			e.f.Write(e.T, source, 0, []byte(mark("after")))
 		}
 		require.NoError(e, d.DeleteDisk(e.ctx(), source.ID))
 		e.gone(func() error { _, err := d.Disk(e.ctx(), source.ID); return err })
@@ -274,7 +274,7 @@ var imageBehaviours = []behaviour{
 // fill writes a pattern to several places of a disk.
 func (e *env) fill(d cloud.Disk, seed byte) {
 	e.Helper()
-	if e.c.Fixture.Write == nil {
+	if e.f.Write == nil {
 		return
 	}
 	data := make([]byte, 100_000)
@@ -282,7 +282,7 @@ func (e *env) fill(d cloud.Disk, seed byte) {
 		data[i] = byte(i*7) ^ byte(i>>8) ^ seed
 	}
 	for _, at := range []int64{4096 + int64(seed), d.Bytes / 3, d.Bytes - int64(len(data))} {
-		e.c.Fixture.Write(e.T, d, at, data)
+		e.f.Write(e.T, d, at, data)
 	}
 }
 
@@ -290,10 +290,10 @@ func (e *env) fill(d cloud.Disk, seed byte) {
 // zeros after it.
 func (e *env) same(want, got cloud.Disk) {
 	e.Helper()
-	if e.c.Fixture.Content == nil {
+	if e.f.Content == nil {
 		return
 	}
-	a, b := e.c.Fixture.Content(e.T, want), e.c.Fixture.Content(e.T, got)
+	a, b := e.f.Content(e.T, want), e.f.Content(e.T, got)
 	const step = 1 << 20
 	x, y := make([]byte, step), make([]byte, step)
 	for at := int64(0); at < got.Bytes; at += step {

@@ -2,10 +2,12 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,31 +21,37 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	exe, err := os.Executable()
 	require.NoError(t, err)
+	var networks atomic.Int32
 	cloudtest.Run(t, cloudtest.Config{
 		Sites: conformanceSites,
 		// The race detector and many tests at once on a small machine slow processes down.
 		Within: time.Minute,
-		Fixture: cloudtest.Fixture{
-			DiskBytes: 2 << 20,
-			CIDR:      "127.61.2.0/24", IP: "127.61.2.7", OtherIP: "127.61.2.8", Outside: "127.61.3.7",
-			Zone: "example.org",
-			Launch: func(in cloud.LaunchServer) cloud.LaunchServer {
-				in.Ports = []int{7007}
-				in.Launch = map[string]string{"runtime": "process", "command": exe + " -test.run=^TestServeConformance$"}
-				return in
-			},
-			Write: func(t *testing.T, d cloud.Disk, at int64, data []byte) { writeDisk(t, d, at, data) },
-			Content: func(t *testing.T, d cloud.Disk) io.ReaderAt {
-				f, err := os.Open(d.Path)
-				require.NoError(t, err)
-				t.Cleanup(func() { f.Close() })
-				return f
-			},
-			Source: func(t *testing.T, bytes int64) string {
-				path := filepath.Join(t.TempDir(), "source")
-				require.NoError(t, os.WriteFile(path, make([]byte, bytes), 0o600))
-				return path
-			},
+		Fixture: func(t *testing.T) cloudtest.Fixture {
+			// Without namespaces all sites of a machine share its loopback addresses.
+			n := networks.Add(1)
+			ip := func(third, last int32) string { return fmt.Sprintf("127.%d.%d.%d", 61+n/100, 2*(n%100)+third, last) }
+			return cloudtest.Fixture{
+				DiskBytes: 2 << 20,
+				CIDR:      ip(0, 0) + "/24", IP: ip(0, 7), Outside: ip(1, 7),
+				Zone: "example.org",
+				Launch: func(in cloud.LaunchServer) cloud.LaunchServer {
+					in.Ports = []int{7007}
+					in.Launch = map[string]string{"runtime": "process", "command": exe + " -test.run=^TestServeConformance$"}
+					return in
+				},
+				Write: writeDisk,
+				Content: func(t *testing.T, d cloud.Disk) io.ReaderAt {
+					f, err := os.Open(d.Path)
+					require.NoError(t, err)
+					t.Cleanup(func() { f.Close() })
+					return f
+				},
+				Source: func(t *testing.T, bytes int64) string {
+					path := filepath.Join(t.TempDir(), "source")
+					require.NoError(t, os.WriteFile(path, make([]byte, bytes), 0o600))
+					return path
+				},
+			}
 		},
 	})
 }

@@ -169,8 +169,7 @@ func (p *Provider) lockJob(id string) (release func(), free bool, err error) {
 	if err != nil {
 		return nil, false, osError("Lock", path, err)
 	}
-	lock := unix.Flock_t{Type: unix.F_WRLCK, Whence: 0, Start: jobRange(id), Len: 1}
-	err = unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &lock)
+	err = lockRange(file, unix.F_WRLCK, jobRange(id))
 	if isAny(err, unix.EAGAIN, unix.EACCES) {
 		return nil, false, file.Close()
 	}

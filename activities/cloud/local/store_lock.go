@@ -15,8 +15,9 @@ import (
 	"lifeboat/activities/cloud"
 )
 
-// storeLock is an advisory lock on a file that also holds the generation of
-// the store that it guards. The kernel lets go of it when its holder dies.
+// storeLock is an advisory lock on a file that also holds, in its first bytes,
+// the generation of the store that it guards. The kernel lets go of it when its
+// holder dies.
 type storeLock struct {
 	path string
 	wait time.Duration // longest time to wait for it
@@ -35,7 +36,7 @@ func (l *storeLock) exclusive(ctx context.Context) (release func(), err error) {
 	case <-ctx.Done():
 		return nil, l.busy(ctx)
 	}
-	file, err := l.take(ctx, unix.LOCK_EX)
+	file, err := l.take(ctx, unix.F_WRLCK)
 	if err != nil {
 		<-l.turn
 		return nil, err
@@ -46,15 +47,22 @@ func (l *storeLock) exclusive(ctx context.Context) (release func(), err error) {
 func (l *storeLock) shared(ctx context.Context) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.wait)
 	defer cancel()
-	file, err := l.take(ctx, unix.LOCK_SH)
+	file, err := l.take(ctx, unix.F_RDLCK)
 	if err != nil {
 		return nil, err
 	}
 	return func() { file.Close() }, nil
 }
 
-// take polls for the lock: a blocking flock could not be called off.
-func (l *storeLock) take(ctx context.Context, how int) (*os.File, error) {
+// Bytes of the lock file that are locked. Everyone passes the gate on the way to
+// the room; a writer holds the gate while it waits for the room to become
+// empty, so that readers who keep coming do not keep it out.
+const (
+	lockGate = 16
+	lockRoom = 17
+)
+
+func (l *storeLock) take(ctx context.Context, how int16) (*os.File, error) {
 	if ctx.Err() != nil {
 		return nil, osError("State", l.path, ctx.Err())
 	}
@@ -62,22 +70,39 @@ func (l *storeLock) take(ctx context.Context, how int) (*os.File, error) {
 	if err != nil {
 		return nil, osError("State", l.path, err)
 	}
-	for pause := 200 * time.Microsecond; ; pause = min(2*pause, 10*time.Millisecond) {
-		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
-		if err == nil {
-			return file, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			file.Close()
-			return nil, osError("State", l.path, err)
+	err = l.pass(ctx, file, how, lockGate)
+	if err == nil {
+		err = l.pass(ctx, file, how, lockRoom)
+	}
+	if err == nil {
+		err = lockRange(file, unix.F_UNLCK, lockGate)
+	}
+	if err != nil {
+		file.Close()
+		return nil, osError("State", l.path, err)
+	}
+	return file, nil
+}
+
+// pass polls for a lock: waiting in the kernel could not be called off.
+func (l *storeLock) pass(ctx context.Context, file *os.File, how int16, at int64) error {
+	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
+		err := lockRange(file, how, at)
+		if !isAny(err, unix.EAGAIN, unix.EACCES, unix.EINTR) {
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			file.Close()
-			return nil, l.busy(ctx)
+			return l.busy(ctx)
 		case <-time.After(pause):
 		}
 	}
+}
+
+// lockRange locks one byte of a file for its open file description, which the
+// kernel unlocks when the file is closed or its process dies.
+func lockRange(file *os.File, how int16, at int64) error {
+	return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: how, Start: at, Len: 1})
 }
 
 func (l *storeLock) busy(ctx context.Context) error {

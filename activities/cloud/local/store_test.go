@@ -66,6 +66,29 @@ func TestTwoStoresOnOneDirectoryLoseNoUpdate(t *testing.T) {
 	require.Equal(t, 40, n)
 }
 
+func TestReadersDoNotKeepWritersOut(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	writer := testStore(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	var readers sync.WaitGroup
+	for range 12 {
+		s := testStore(t, dir)
+		readers.Go(func() {
+			for ctx.Err() == nil {
+				if err := s.view(ctx, func(*tx) error { return nil }); err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for i := range 30 {
+		require.NoError(t, writer.update(t.Context(), func(t *tx) error { return t.put("b", "n", i) }))
+	}
+	cancel()
+	readers.Wait()
+}
+
 func TestChangedDiffersAfterEachUpdate(t *testing.T) {
 	t.Parallel()
 	s := testStore(t, t.TempDir())
