@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -178,4 +177,5 @@ func (s *story) leftOver(ctx context.Context) (all inventory.Totals, left []stri
 	return all, left, nil
 }
 
-func size(n int64) string { return strings.Replace(units.BytesSize(float64(n)), "iB", " iB", 1) }
+// size writes a number of bytes for people, like "256 MiB".
+func size(n int64) string { return units.CustomSize("%.4g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB"}) }

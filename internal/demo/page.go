@@ -3,6 +3,7 @@ package demo
 import (
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -14,7 +15,7 @@ type page struct {
 	pending string // command that runs
 }
 
-const commandColumn = 86
+const commandColumn = 80
 
 // title begins a chapter.
 func (p *page) title(format string, args ...any) {
@@ -27,16 +28,38 @@ func (p *page) say(format string, args ...any) {
 	fmt.Fprintf(p.w, "      %s\n", fmt.Sprintf(format, args...))
 }
 
-func (p *page) command(line string) {
-	if len(line) > commandColumn-8 {
-		line = line[:commandColumn-9] + "…"
+// command notes the command line that runs now; took shows it.
+func (p *page) command(line string) { p.pending = line }
+
+// took shows the command that ran, broken into lines as in a shell script, and how long it took.
+func (p *page) took(d time.Duration) {
+	lines := wrap(p.pending, commandColumn)
+	for i, line := range lines {
+		lead := "    $ "
+		if i > 0 {
+			lead = "        "
+		}
+		if i < len(lines)-1 {
+			fmt.Fprintf(p.w, "%s%s \\\n", lead, line)
+			continue
+		}
+		fmt.Fprintf(p.w, "%s%-*s %8s\n", lead, commandColumn+6-len(lead), line, short(d))
 	}
-	p.pending = line
+	p.pending = ""
 }
 
-func (p *page) took(d time.Duration) {
-	fmt.Fprintf(p.w, "    $ %-*s %7s\n", commandColumn-8, p.pending, short(d))
-	p.pending = ""
+// wrap breaks a command line between words so that each line fits.
+func wrap(line string, width int) []string {
+	var lines []string
+	for _, word := range strings.Split(line, " ") {
+		last := len(lines) - 1
+		if last < 0 || len(lines[last])+1+len(word) > width {
+			lines = append(lines, word)
+			continue
+		}
+		lines[last] += " " + word
+	}
+	return lines
 }
 
 func (p *page) blank() { fmt.Fprintln(p.w) }

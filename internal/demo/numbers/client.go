@@ -144,6 +144,9 @@ func call(ctx context.Context, client *http.Client, method, url string, into any
 // A last line without its end is left for the next call.
 func ReadAcks(path string, offset int64) (acks []Ack, next int64, err error) {
 	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, offset, nil // the client has not begun
+	}
 	if err != nil {
 		return nil, offset, fmt.Errorf("open the client's log: %w", err)
 	}
