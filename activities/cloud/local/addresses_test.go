@@ -15,11 +15,6 @@ import (
 	"lifeboat/activities/cloud"
 )
 
-func contextWithTimeout(t *testing.T) (context.Context, context.CancelFunc) {
-	t.Helper()
-	return context.WithTimeout(t.Context(), 20*time.Second)
-}
-
 // dialPublic waits until a public address takes connections.
 func dialPublic(t *testing.T, a cloud.Address, port int) (conn net.Conn) {
 	t.Helper()

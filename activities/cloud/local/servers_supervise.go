@@ -2,7 +2,9 @@ package local
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -75,7 +77,11 @@ func (p *Provider) intoNetwork(ctx context.Context, l launch, prog *program) err
 		if after != nil {
 			after()
 		}
-		if err := setAddress(l.network.Namespace, ip, false); err != nil {
+		err := setAddress(l.network.Namespace, ip, false)
+		if _, serr := os.Stat(p.site.Directory); errors.Is(serr, fs.ErrNotExist) {
+			err = deleteNamespace(l.network.Namespace) // nobody else will
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}

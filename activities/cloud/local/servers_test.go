@@ -234,3 +234,24 @@ func TestDestroyLeavesNothing(t *testing.T) {
 	_, err = Open(t.Context(), p.Site(), Options{})
 	require.NoError(t, err)
 }
+
+func TestHelpersEndWithTheDirectoryOfTheirSite(t *testing.T) {
+	parallel(t)
+	p, err := Open(t.Context(), cloud.Site{Name: "test", Directory: t.TempDir() + "/site"}, Options{})
+	require.NoError(t, err)
+	n := testNetwork(t, p, "net")
+	s := testLaunch(t, p, cloud.LaunchServer{Create: fresh("s"), Network: "net", Launch: testCommand(t), Ports: []int{8080}})
+	a, err := p.AllocateAddress(t.Context(), fresh("a"))
+	require.NoError(t, err)
+	require.NoError(t, p.AssociateAddress(t.Context(), a.ID, s.ID, false))
+	run := runOf(t, p, s.ID)
+	require.NoError(t, p.Close())
+	// Moved away first, since helpers may write until they notice.
+	gone := p.Site().Directory + ".gone"
+	require.NoError(t, os.Rename(p.Site().Directory, gone))
+	waitFor(t, func() (string, bool) { return "the server goes on", !run.Child.alive() && !run.Supervisor.alive() })
+	waitFor(t, func() (string, bool) { return "helpers are left", p.helpersLeft() == 0 })
+	if n.Isolated {
+		assert.NoFileExists(t, filepath.Join(namespaceDir, "lifeboat-"+n.ID))
+	}
+}
