@@ -2,7 +2,10 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"lifeboat/activities/cloud"
 )
 
 // Timing says how activities wait; time-outs are the workflows'.
@@ -25,17 +28,42 @@ func FastTiming() Timing {
 	return Timing{Poll: 20 * time.Millisecond, PollMax: 250 * time.Millisecond, Visible: 2 * time.Second, Stuck: 10 * time.Second}
 }
 
+// hiccups is how many failures in a row, of the kind that passes, a wait takes for
+// granted: what it has done so far need not be done again by another attempt.
+const hiccups = 5
+
 // until calls done, with pauses between, until it says so, fails, or ctx ends.
 func (t Timing) until(ctx context.Context, done func() (bool, error)) error {
+	failures := 0
 	for pause := t.Poll; ; pause = min(2*pause, t.PollMax) {
 		ok, err := done()
-		if err != nil || ok {
+		if ok && err == nil {
+			return nil
+		}
+		if err == nil {
+			failures = 0
+		} else if failures++; failures > hiccups || !passes(err) || ctx.Err() != nil {
 			return err
 		}
-		if err := sleep(ctx, pause); err != nil {
+		if err := sleep(ctx, max(pause, retryAfter(err))); err != nil {
 			return err
 		}
 	}
+}
+
+// passes tells whether a site's error goes away by itself.
+func passes(err error) bool {
+	class := cloud.ClassOf(err)
+	return cloud.CodeOf(err) != "" && (class == cloud.Retry || class == cloud.Wait)
+}
+
+// retryAfter is the pause that a site asks for with its error.
+func retryAfter(err error) time.Duration {
+	var e *cloud.Error
+	if errors.As(err, &e) {
+		return e.RetryAfter
+	}
+	return 0
 }
 
 // sleep pauses for d, or until ctx ends.
