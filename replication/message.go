@@ -164,6 +164,7 @@ type dataMessage struct {
 	rangeMessage
 	pieces  []dataPiece
 	payload []byte
+	used    int64 // not sent: the used bytes that were read for it
 }
 
 func (m *dataMessage) marshal() []byte {

@@ -24,7 +24,7 @@ type job struct {
 	disk   int
 	region int64
 	pass   *progress
-	used   int64 // bytes of data in it, known when it was scanned
+	used   int64 // bytes of data read since the last frame
 
 	// guarded by pass.mu
 	open    int // frames that are not acknowledged
@@ -50,16 +50,17 @@ func (j *job) sent() {
 	j.open++
 }
 
-func (j *job) acknowledged() { j.settle(func() { j.open-- }) }
-func (j *job) finished()     { j.settle(func() { j.scanned = true }) }
+// acknowledged says that a frame, for which so many used bytes were read, is durable.
+func (j *job) acknowledged(used int64) { j.settle(used, func() { j.open-- }) }
 
-func (j *job) settle(change func()) {
+// finished says that the region was read to its end.
+func (j *job) finished() { j.settle(j.used, func() { j.scanned = true }) }
+
+func (j *job) settle(used int64, change func()) {
 	p := j.pass
 	p.mu.Lock()
 	change()
-	var used int64
 	if j.scanned && j.open == 0 {
-		used = j.used
 		for len(p.jobs) > 0 && p.jobs[0].scanned && p.jobs[0].open == 0 {
 			p.jobs = p.jobs[1:]
 		}
@@ -289,6 +290,7 @@ func (rs *regionScan) flush(ctx context.Context) error {
 	}
 	m := rs.out
 	rs.out = nil
+	m.used, rs.job.used = rs.job.used, 0
 	rs.job.sent()
 	return rs.emit(ctx, m, rs.job)
 }

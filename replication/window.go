@@ -18,6 +18,7 @@ type update struct {
 	region int64
 	pieces []pieceUpdate
 	bytes  int64
+	used   int64
 	job    *job
 }
 
@@ -30,7 +31,7 @@ type pieceUpdate struct {
 
 // updateOf derives the update from the frame itself.
 func updateOf(m *dataMessage, geo geometry, j *job) *update {
-	u := &update{disk: m.disk, region: m.first, bytes: int64(len(m.payload)), job: j}
+	u := &update{disk: m.disk, region: m.first, bytes: int64(len(m.payload)), used: m.used, job: j}
 	payload := m.payload
 	for i := range m.pieces {
 		p := &m.pieces[i]
@@ -164,7 +165,7 @@ func (ss *sourceSession) acknowledged(frames uint64) error {
 	}
 	ss.s.hub.update(func(st *Status) { st.Durable += bytes })
 	for _, u := range updates {
-		u.job.acknowledged()
+		u.job.acknowledged(u.used)
 	}
 	ss.window.leave(updates)
 	return nil
