@@ -24,10 +24,21 @@ const (
 type snapshotRecord struct {
 	cloud.Snapshot
 	Token string       `json:"token"`
-	Set   string       `json:"set"` // first of the snapshots that were cut together
 	Form  snapshotForm `json:"form,omitempty"`
 	From  *copyOrigin  `json:"from,omitempty"` // set for a copy
 }
+
+// job names the lock of the work on a snapshot. For a cut it is known before the
+// snapshot is: who sees one that is being made and finds its lock free knows
+// that its maker has died.
+func (r snapshotRecord) job() string {
+	if r.From == nil {
+		return cutJob(r.Token)
+	}
+	return r.ID
+}
+
+func cutJob(token string) string { return "cut " + token }
 
 // copyOrigin is the snapshot of another local site that a copy is made from.
 type copyOrigin struct {
@@ -44,8 +55,13 @@ func (p *Provider) StartSnapshots(ctx context.Context, in cloud.CreateSnapshots)
 	if len(in.Disks) == 0 {
 		return nil, invalid(op, "snapshot", "no disks are named", "name at least one")
 	}
+	release, err := p.waitJob(ctx, cutJob(in.Token))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	var records []snapshotRecord
-	err := p.store.update(ctx, func(t *tx) error {
+	err = p.store.update(ctx, func(t *tx) error {
 		records = nil
 		set, old, err := t.claim(op, cloud.KindSnapshot, in.Token, in)
 		if err != nil {
@@ -65,7 +81,7 @@ func (p *Provider) StartSnapshots(ctx context.Context, in cloud.CreateSnapshots)
 				if !found {
 					return notFound(op, cloud.KindSnapshot, id)
 				}
-			} else if r, err = newSnapshot(t, op, id, set, disk, in.Create); err != nil {
+			} else if r, err = newSnapshot(t, op, id, disk, in.Create); err != nil {
 				return err
 			}
 			records = append(records, r)
@@ -90,7 +106,7 @@ func (p *Provider) StartSnapshots(ctx context.Context, in cloud.CreateSnapshots)
 }
 
 // newSnapshot puts the record of a snapshot that is to be cut.
-func newSnapshot(t *tx, op, id, set, disk string, in cloud.Create) (snapshotRecord, error) {
+func newSnapshot(t *tx, op, id, disk string, in cloud.Create) (snapshotRecord, error) {
 	var d diskRecord
 	found, err := t.get(diskBucket, disk, &d)
 	switch {
@@ -101,21 +117,16 @@ func newSnapshot(t *tx, op, id, set, disk string, in cloud.Create) (snapshotReco
 	case d.State != cloud.Available && d.State != cloud.Attached:
 		return snapshotRecord{}, diskNotReady(op, d)
 	}
-	r := snapshotRecord{Token: in.Token, Set: set, Snapshot: cloud.Snapshot{
+	r := snapshotRecord{Token: in.Token, Snapshot: cloud.Snapshot{
 		Resource: cloud.Resource{ID: id, Name: in.Name, State: cloud.Creating, Tags: in.Tags, Created: time.Now().UTC()},
 		Disk:     disk, Bytes: d.Bytes,
 	}}
 	return r, t.put(snapshotBucket, id, r)
 }
 
-// cut makes the content of a set that is not complete yet. Only one process at
-// a time works on a set; who comes later finds it done.
+// cut makes the content of a set that is not complete yet. The caller holds its
+// job lock: who comes later finds it done.
 func (p *Provider) cut(ctx context.Context, records []snapshotRecord) error {
-	release, err := p.waitJob(ctx, records[0].Set)
-	if err != nil {
-		return err
-	}
-	defer release()
 	at := time.Now().UTC()
 	forms := map[string]snapshotForm{}
 	for _, r := range records {
@@ -271,7 +282,7 @@ func (p *Provider) Snapshots(ctx context.Context, f cloud.Filter) ([]cloud.Snaps
 func (p *Provider) settleSnapshot(ctx context.Context, r snapshotRecord) (cloud.Snapshot, error) {
 	switch {
 	case r.State == cloud.Deleting:
-		release, free, err := p.lockJob(r.Set)
+		release, free, err := p.lockJob(r.job())
 		if err != nil || !free {
 			return r.Snapshot, err
 		}
@@ -281,9 +292,9 @@ func (p *Provider) settleSnapshot(ctx context.Context, r snapshotRecord) (cloud.
 		}
 		return r.Snapshot, notFound("Snapshot", cloud.KindSnapshot, r.ID)
 	case r.State == cloud.Creating && r.From != nil:
-		return r.Snapshot, p.spawn(r.Set, func(ctx context.Context) error { return p.copySnapshot(ctx, r.ID) })
+		return r.Snapshot, p.spawn(r.job(), func(ctx context.Context) error { return p.copySnapshot(ctx, r.ID) })
 	case r.State == cloud.Creating:
-		release, free, err := p.lockJob(r.Set)
+		release, free, err := p.lockJob(r.job())
 		if err != nil || !free {
 			return r.Snapshot, err
 		}
@@ -296,84 +307,6 @@ func (p *Provider) settleSnapshot(ctx context.Context, r snapshotRecord) (cloud.
 		return now.Snapshot, err
 	}
 	return r.Snapshot, nil
-}
-
-// DeleteSnapshot deletes a snapshot; blocks that others share stay.
-func (p *Provider) DeleteSnapshot(ctx context.Context, id string) error {
-	const op = "DeleteSnapshot"
-	var r snapshotRecord
-	err := p.store.update(ctx, func(t *tx) error {
-		found, err := t.get(snapshotBucket, id, &r)
-		if err == nil && !found {
-			return notFound(op, cloud.KindSnapshot, id)
-		}
-		if err != nil || r.State == cloud.Deleting {
-			return err
-		}
-		if err := snapshotIsUsed(t, op, id); err != nil {
-			return err
-		}
-		r.State = cloud.Deleting
-		return t.put(snapshotBucket, id, r)
-	})
-	if err != nil {
-		return err
-	}
-	_, err = p.settleSnapshot(ctx, r)
-	return cloud.IgnoreNotFound(err)
-}
-
-// snapshotIsUsed returns InUse when an image or a disk on its way needs it.
-func snapshotIsUsed(t *tx, op, id string) error {
-	err := t.each(imageBucket, func(image string, raw []byte) error {
-		var r imageRecord
-		if err := t.decode(imageBucket, image, raw, &r); err != nil {
-			return err
-		}
-		for _, d := range r.Snapshots {
-			if d.SnapshotID == id && r.State != cloud.Deleting {
-				return cloud.E(cloud.InUse, op, "snapshot "+id, "belongs to image "+image, "delete the image first", nil)
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return t.each(diskBucket, func(disk string, raw []byte) error {
-		var r diskRecord
-		if err := t.decode(diskBucket, disk, raw, &r); err != nil || r.SnapshotID != id || r.State != cloud.Creating {
-			return err
-		}
-		return cloud.E(cloud.InUse, op, "snapshot "+id, "disk "+disk+" is being filled from it", "wait until the disk is available", nil)
-	})
-}
-
-// eraseSnapshot removes content and record of a snapshot that is Deleting; the
-// caller holds the job lock of its set.
-func (p *Provider) eraseSnapshot(ctx context.Context, id string) error {
-	if err := p.eraseContent(ctx, id); err != nil {
-		return err
-	}
-	return p.store.update(ctx, func(t *tx) error {
-		var r snapshotRecord
-		found, err := t.get(snapshotBucket, id, &r)
-		if err != nil || !found {
-			return err
-		}
-		if err := t.retire(cloud.KindSnapshot, r.Token); err != nil {
-			return err
-		}
-		return t.del(snapshotBucket, id)
-	})
-}
-
-func (p *Provider) eraseContent(ctx context.Context, id string) error {
-	path := p.clonePath(id)
-	if err := remove(p.path(snapshotDir), path, path+".part"); err != nil {
-		return osError("DeleteSnapshot", path, err)
-	}
-	return p.freePacks(ctx, id)
 }
 
 // readySnapshot returns a snapshot that can be read, within a transaction.

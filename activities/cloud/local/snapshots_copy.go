@@ -68,7 +68,7 @@ func (p *Provider) newCopy(ctx context.Context, op string, in cloud.CopySnapshot
 			_, err := t.get(snapshotBucket, id, r)
 			return err
 		}
-		*r = snapshotRecord{Token: in.Token, Set: id, From: &copyOrigin{Site: in.From, SnapshotID: in.SnapshotID}, Snapshot: cloud.Snapshot{
+		*r = snapshotRecord{Token: in.Token, From: &copyOrigin{Site: in.From, SnapshotID: in.SnapshotID}, Snapshot: cloud.Snapshot{
 			Resource: cloud.Resource{ID: id, Name: in.Name, State: cloud.Creating, Tags: in.Tags, Created: time.Now().UTC()},
 			Disk:     source.Disk, Bytes: source.Bytes, Time: source.Time,
 		}}
