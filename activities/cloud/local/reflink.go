@@ -87,22 +87,33 @@ func cloneFile(to, from *os.File) (bool, error) {
 // probeClones tells whether files in dir can share extents, and fails when dir
 // cannot be written.
 func probeClones(dir string) (bool, error) {
-	from, err := os.CreateTemp(dir, ".probe-")
+	from, err := namelessFile(dir)
 	if err != nil {
 		return false, err
 	}
 	defer from.Close()
-	defer os.Remove(from.Name())
 	if _, err := from.Write(make([]byte, 4096)); err != nil {
 		return false, err
 	}
-	to, err := os.CreateTemp(dir, ".probe-")
+	to, err := namelessFile(dir)
 	if err != nil {
 		return false, err
 	}
 	defer to.Close()
-	defer os.Remove(to.Name())
 	return cloneFile(to, from)
+}
+
+// namelessFile makes a file that is gone when it is closed.
+func namelessFile(dir string) (*os.File, error) {
+	file, err := os.CreateTemp(dir, ".probe-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(file.Name()); err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 // copyStep is how much copySparse moves between two calls of progress.
