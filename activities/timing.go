@@ -23,7 +23,12 @@ func StandardTiming() Timing {
 	return Timing{Poll: time.Second, PollMax: 10 * time.Second, Visible: time.Minute, Stuck: 5 * time.Minute}
 }
 
-// FastTiming is for local sites and tests.
+// LocalTiming is for local sites: looking costs nothing there.
+func LocalTiming() Timing {
+	return Timing{Poll: 10 * time.Millisecond, PollMax: time.Second, Visible: 5 * time.Second, Stuck: 5 * time.Minute}
+}
+
+// FastTiming is for tests: a kill costs seconds.
 func FastTiming() Timing {
 	return Timing{Poll: 20 * time.Millisecond, PollMax: 250 * time.Millisecond, Visible: 2 * time.Second, Stuck: 10 * time.Second}
 }

@@ -43,6 +43,13 @@ func (p *process) startEngine(ctx context.Context) (*replication.Engine, func(),
 		unlock()
 		return nil, nil, err
 	}
+	if d, ok := provider.(interface{ KeepDaemon(context.Context) error }); ok {
+		go func() { // forwards addresses and answers DNS; ends with ctx
+			if err := d.KeepDaemon(ctx); err != nil && ctx.Err() == nil {
+				p.log.Error("the daemon of the site is not kept alive", zap.String("site", site.Name), zap.Error(err))
+			}
+		}()
+	}
 	p.log.Info("replication engine is open", zap.String("agent", p.agent), zap.String("listens", engine.Address()))
 	return engine, func() {
 		if err := engine.Close(); err != nil {

@@ -51,7 +51,7 @@ func newProcess(o options) (*process, error) {
 	}
 	switch o.timeouts {
 	case "standard":
-		p.timing, p.poll = workflows.Standard(), activities.StandardTiming()
+		p.timing, p.poll = workflows.Standard(), activities.LocalTiming() // all sites of this worker are local
 	case "fast":
 		p.timing, p.poll = workflows.Fast(), activities.FastTiming()
 	default:

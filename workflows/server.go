@@ -197,18 +197,15 @@ func phaseOf(d Direction, stage string) (Phase, bool) {
 // refreshPoints fetches the catalogue from the agent that keeps it. When the
 // agent is away the list stays as it was: a later point refreshes it.
 func (s *server) refreshPoints(ctx workflow.Context) {
-	stream := s.Stream
-	if stream == nil {
-		return
-	}
+	direction, agent := s.Direction, s.targetSite().Agent
 	var points []activities.Point
-	err := workflow.ExecuteActivity(s.t.bestEffort(ctx, HostQueue(stream.Target), "list recovery points of "+s.Spec.Name), hostActs.ListPoints,
-		activities.StreamInput{Stream: stream.ID, Epoch: stream.Epoch}).Get(ctx, &points)
+	err := workflow.ExecuteActivity(s.t.bestEffort(ctx, HostQueue(agent), "list recovery points of "+s.Spec.Name), hostActs.ListPoints,
+		activities.StreamInput{Stream: s.streamID(), Epoch: s.Epoch}).Get(ctx, &points)
 	if err != nil {
 		workflow.GetLogger(ctx).Warn("recovery points were not listed", "plan", s.Plan, "server", s.Spec.Name, "error", err)
 		return
 	}
-	if s.Stream == stream {
+	if s.Direction == direction {
 		s.Points = points
 	}
 }

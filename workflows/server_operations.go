@@ -100,6 +100,7 @@ func (s *server) end(ctx workflow.Context, req endRequest) (ServerView, error) {
 
 // finished takes over the outcome of an operation that ran to its end.
 func (s *server) finished(ctx workflow.Context, req endRequest) {
+	s.refreshPoints(ctx) // current-time is among them, and used up
 	switch req.Operation {
 	case OpFailover:
 		s.Epoch, s.Stream = req.Epoch, nil
@@ -160,7 +161,7 @@ func (s *server) drillState(ctx workflow.Context, req drillStateRequest) error {
 	if req.State == DrillNone {
 		s.DrillID = ""
 	}
-	if s.Stream != nil {
+	if len(s.Points) > 0 {
 		s.refreshPoints(ctx) // a tested point shows when
 	}
 	s.publish(ctx)
