@@ -119,7 +119,7 @@ func (a *app) conclude(report workflows.Report) error {
 	case workflows.OutcomeAborted:
 		return failf("%s: aborted: %s", report.WorkflowID, orDash(report.Reason))
 	}
-	if next := nextCommand(report); next != "" {
+	if next := nextCommand(report); next != "" && !strings.Contains(report.Reason, "lifeboat ") {
 		a.say("next: %s", next)
 	}
 	return nil
@@ -162,7 +162,7 @@ func reportTable(w io.Writer, r workflows.Report) {
 	row(w, "operation", r.WorkflowID)
 	row(w, "outcome", string(r.Outcome))
 	if r.Reason != "" {
-		row(w, "reason", r.Reason)
+		row(w, reasonLabel(r.Outcome), r.Reason)
 	}
 	row(w, "point", r.Point)
 	row(w, "RTO", secondsOf(r.RTOSeconds))
@@ -176,8 +176,8 @@ func reportTable(w io.Writer, r workflows.Report) {
 		resources += fmt.Sprintf(", in service %d", r.Resources.Kept)
 	}
 	row(w, "resources", resources)
-	for _, left := range r.Resources.LeftOver {
-		row(w, "left over", left)
+	if r.Resources.Left > 0 {
+		row(w, "left", joined(r.Resources.LeftOver))
 	}
 	stampsTable(w, r.Stamps)
 	for _, s := range r.Servers {
@@ -194,6 +194,14 @@ func reportTable(w io.Writer, r workflows.Report) {
 	for _, step := range r.Steps {
 		row(w, "step", stepText(step))
 	}
+}
+
+// reasonLabel is what the reason of a report is: of a failure or a wait, or a remark.
+func reasonLabel(o workflows.Outcome) string {
+	if o == workflows.OutcomeDone || o == workflows.OutcomeCleaned {
+		return "note"
+	}
+	return "reason"
 }
 
 func stampsTable(w io.Writer, s workflows.Stamps) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
+	"golang.org/x/sys/unix"
 
 	"lifeboat/activities"
 	"lifeboat/internal/logging"
@@ -21,7 +22,7 @@ import (
 func (a *app) watch(ctx context.Context, h house, find func(context.Context) ([]target, error),
 	done func([]workflows.ServerView) (bool, error)) ([]workflows.ServerView, error) {
 	var show display = &lines{out: a.Err, said: map[string]string{}, now: a.now}
-	if logging.IsTerminal(a.Err) {
+	if hasWidth(a.Err) {
 		show = newBars(a.Err)
 	}
 	defer show.close()
@@ -44,6 +45,16 @@ func (a *app) watch(ctx context.Context, h house, find func(context.Context) ([]
 			return states, err
 		}
 	}
+}
+
+// hasWidth tells whether out is a terminal on which a bar can be drawn.
+func hasWidth(out io.Writer) bool {
+	f, ok := out.(interface{ Fd() uintptr })
+	if !ok || !logging.IsTerminal(out) {
+		return false
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil && size.Col > 0
 }
 
 // look asks once for the states of servers.
