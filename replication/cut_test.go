@@ -2,9 +2,11 @@ package replication_test
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -224,6 +226,48 @@ func TestReflinkCutIsGoneOnWithAfterARestart(t *testing.T) {
 	require.NoError(t, p.source.Set(testStream, replication.Settings{Interval: time.Hour, AutoResume: true}))
 	pt := p.waitFor(func(s replication.Status) bool { return s.LastPoint != nil }).LastPoint
 	require.Equal(t, root, pt.Disks[0].Root, "the point is of the cut from before the restart")
+	require.NoError(t, p.source.Close())
+	require.NoError(t, p.target.Close())
+}
+
+// loopDevice attaches a file of its own as a block device until the test ends.
+func loopDevice(t *testing.T, size int64) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("missing: root, to attach a loop device")
+	}
+	if _, err := exec.LookPath("losetup"); err != nil {
+		t.Skip("missing: losetup")
+	}
+	image := filepath.Join(t.TempDir(), "image")
+	require.NoError(t, os.WriteFile(image, nil, 0o600))
+	require.NoError(t, os.Truncate(image, size))
+	out, err := exec.Command("losetup", "-f", "--show", image).Output()
+	require.NoError(t, err)
+	device := strings.TrimSpace(string(out))
+	t.Cleanup(func() {
+		if out, err := exec.Command("losetup", "-d", device).CombinedOutput(); err != nil {
+			t.Errorf("losetup -d %s: %v: %s", device, err, out)
+		}
+	})
+	return device
+}
+
+func TestBlockDevicesAtBothEnds(t *testing.T) {
+	t.Parallel()
+	const size = 20<<20 + 512
+	p := newPair(t) // its disks are devices
+	p.disks, p.replicas = []string{loopDevice(t, size)}, []string{loopDevice(t, size)}
+	writeRandom(t, p.replicas[0], 5<<20) // the device held something else before
+	rng := rand.New(rand.NewPCG(4, 4))
+	scribble(t, rng, p.disks[0], 30)
+	p.prepare()
+	spec := p.sourceSpec()
+	require.NoError(t, p.source.StartSource(t.Context(), spec))
+	first := p.waitFor(func(s replication.Status) bool { return s.LastPoint != nil }).LastPoint
+	p.requireSame(*first)
+	scribble(t, rng, p.disks[0], 5)
+	p.requireSame(p.mark("m"))
 	require.NoError(t, p.source.Close())
 	require.NoError(t, p.target.Close())
 }

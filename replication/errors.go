@@ -1,8 +1,12 @@
 package replication
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"os"
 	"syscall"
 )
 
@@ -44,6 +48,8 @@ var (
 	ErrReadSource = errors.New("source unreadable")
 	// ErrProtocol says that the other end speaks, but not as agreed.
 	ErrProtocol = errors.New("protocol error")
+	// ErrPause says that the server could not be paused, or not be let run again.
+	ErrPause = errors.New("pause failed")
 	// ErrTarget says that the target failed for a reason of its own.
 	ErrTarget = errors.New("target failed")
 )
@@ -98,6 +104,31 @@ func remoteError(code, message string) error {
 		sentinel = ErrTarget
 	}
 	return fmt.Errorf("%w (said by the target): %s", sentinel, message)
+}
+
+// isLink tells errors of the way to the target from all others.
+func isLink(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return true
+	}
+	for _, sentinel := range []error{io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, context.DeadlineExceeded, os.ErrDeadlineExceeded, ErrCorruptFrame} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
+}
+
+// isOurs tells errors that say more than that the link broke.
+func isOurs(err error) bool {
+	for _, sentinel := range []error{ErrNoSpace, ErrReadSource, ErrStaleEpoch, ErrWrongPeer, ErrNewerState, ErrDamagedState,
+		ErrInvalidSpec, ErrTarget, ErrUnknownStream, ErrProtocol, ErrPause} {
+		if errors.Is(err, sentinel) {
+			return true
+		}
+	}
+	return false
 }
 
 // spaceError marks "disk full" and "quota used up" as ErrNoSpace.

@@ -43,7 +43,7 @@ const (
 	frameDigests
 	frameData
 	frameAck
-	framePassBegin
+	frameFlush
 	framePassEnd
 	framePassDone
 	frameTypeEnd

@@ -91,9 +91,10 @@ func (p *pair) openTarget() {
 
 func (p *pair) sourceDisks() (disks []replication.Disk) {
 	for i, path := range p.disks {
-		fi, err := os.Stat(path)
+		v, err := replication.OpenVolume(path)
 		require.NoError(p.t, err)
-		disks = append(disks, replication.Disk{Name: fmt.Sprintf("vd%c", 'a'+i), Path: path, Size: fi.Size()})
+		disks = append(disks, replication.Disk{Name: fmt.Sprintf("vd%c", 'a'+i), Path: path, Size: v.Size()})
+		require.NoError(p.t, v.Close())
 	}
 	return disks
 }

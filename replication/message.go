@@ -43,7 +43,7 @@ type errorMessage struct {
 	Message string `json:"message"`
 }
 
-// passMessage opens and closes a pass. Point is empty for a pass without a cut.
+// passMessage closes a pass. Point is empty for a pass without a cut.
 type passMessage struct {
 	ID    string        `json:"id"`
 	Roots []string      `json:"roots,omitempty"`

@@ -227,14 +227,14 @@ func (ss *sourceSession) paused(fn func(context.Context) error) (at time.Time, s
 	began := time.Now()
 	resume, err := ss.s.engine.config.Pauser.Pause(ss.link.ctx, ss.spec)
 	if err != nil {
-		return at, 0, fmt.Errorf("pause the server of stream %s: %w", ss.s.name, err)
+		return at, 0, fmt.Errorf("%w: server of stream %s: %w; check that it runs", ErrPause, ss.s.name, err)
 	}
 	at = ss.s.engine.now()
 	err = fn(ss.link.ctx)
 	rerr := resume()
 	stood = time.Since(began)
 	if rerr != nil {
-		return at, stood, errors.Join(err, fmt.Errorf("let the server of stream %s run again: %w", ss.s.name, rerr))
+		return at, stood, errors.Join(err, fmt.Errorf("%w: let the server of stream %s run again: %w; check that it runs", ErrPause, ss.s.name, rerr))
 	}
 	ss.s.hub.update(func(st *Status) { st.LastPause = stood })
 	if err != nil {

@@ -95,7 +95,7 @@ type scan struct {
 	// disk and region to begin with.
 	disk   int
 	region int64
-	// emit takes a frame of changes. It may block.
+	// emit takes a frame of changes. It may block; it copies what it keeps.
 	emit func(ctx context.Context, m *dataMessage, j *job) error
 }
 
@@ -118,9 +118,10 @@ func (sc *scan) run(ctx context.Context) error {
 	})
 	for range scanners {
 		g.Go(func() error {
+			rs := &regionScan{scan: sc, payload: make([]byte, 0, frameBytes+PieceSize)}
 			buf := alignedBuffer(readSize)
 			for j := range jobs {
-				if err := sc.scanRegion(ctx, j, buf); err != nil {
+				if err := rs.scanRegion(ctx, j, buf); err != nil {
 					return err
 				}
 			}
@@ -163,21 +164,22 @@ func (sc *scan) plan(ctx context.Context, disk int, first int64, jobs chan<- *jo
 	return nil
 }
 
-// regionScan is the state of scanning one region.
+// regionScan is what one scanner works with.
 type regionScan struct {
 	*scan
-	job *job
-	rec *record
-	out *dataMessage
+	job     *job
+	rec     *record
+	out     *dataMessage
+	payload []byte // of out; used again for the next, because emit copies
 }
 
-func (sc *scan) scanRegion(ctx context.Context, j *job, buf []byte) error {
-	x := sc.indexes[j.disk]
+func (rs *regionScan) scanRegion(ctx context.Context, j *job, buf []byte) error {
+	sc, x := rs.scan, rs.indexes[j.disk]
 	rec, err := x.get(j.region)
 	if err != nil {
 		return err
 	}
-	rs := &regionScan{scan: sc, job: j, rec: rec}
+	rs.job, rs.rec, rs.out = j, rec, nil
 	begin := j.region * RegionSize
 	end := min(begin+RegionSize, x.geo.size)
 	data, dataEnd := begin, begin // the data range that is known
@@ -269,7 +271,7 @@ func (rs *regionScan) compare(ctx context.Context, chunk []byte, off int64, n in
 // add puts a changed piece into the frame.
 func (rs *regionScan) add(ctx context.Context, p dataPiece, bytes []byte) error {
 	if rs.out == nil {
-		rs.out = &dataMessage{rangeMessage: rangeMessage{disk: rs.job.disk, first: rs.job.region, count: 1}}
+		rs.out = &dataMessage{rangeMessage: rangeMessage{disk: rs.job.disk, first: rs.job.region, count: 1}, payload: rs.payload[:0]}
 	}
 	rs.out.pieces = append(rs.out.pieces, p)
 	for b := range blocks(len(bytes)) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -278,15 +277,10 @@ func (s *sourceStream) run(ctx context.Context) {
 func (s *sourceStream) failed(err error, retryIn time.Duration) {
 	s.engine.log.Warn("session ended", zap.String("stream", s.name), zap.Error(err))
 	health, reason := HealthInterrupted, fmt.Sprintf("link to the target: %v; next attempt in %v", err, retryIn)
-	stalled := false
-	for _, sentinel := range []error{ErrNoSpace, ErrReadSource, ErrStaleEpoch, ErrWrongPeer, ErrNewerState, ErrDamagedState,
-		ErrInvalidSpec, ErrTarget, ErrUnknownStream, ErrProtocol, os.ErrNotExist, os.ErrPermission} {
-		stalled = stalled || errors.Is(err, sentinel)
-	}
 	switch {
 	case errors.Is(err, ErrRootMismatch):
 		health, reason = HealthResyncing, err.Error()
-	case stalled:
+	case isOurs(err) || !isLink(err):
 		health, reason = HealthStalled, err.Error()
 	default:
 		if st := s.snapshot(); st.Connected && !st.Spec.Settings.AutoResume {

@@ -96,7 +96,8 @@ func (e *Engine) measure(spec *SourceSpec) error {
 	return nil
 }
 
-// Set changes the settings of a running stream, durably.
+// Set changes the settings of a running stream, durably. Switching AutoResume on also
+// ends an interruption.
 func (e *Engine) Set(stream string, settings Settings) error {
 	s, err := e.source(stream)
 	if err != nil {
@@ -105,7 +106,13 @@ func (e *Engine) Set(stream string, settings Settings) error {
 	if settings.BytesPerSecond < 0 {
 		return fmt.Errorf("%w: stream %s: bandwidth %d is negative; use 0 for unlimited", ErrInvalidSpec, stream, settings.BytesPerSecond)
 	}
-	if err := s.change(func(st *sourceState) { st.Spec.Settings = settings }); err != nil {
+	err = s.change(func(st *sourceState) {
+		st.Spec.Settings = settings
+		if settings.AutoResume {
+			st.Interrupted = ""
+		}
+	})
+	if err != nil {
 		return err
 	}
 	s.throttle.set(settings.BytesPerSecond)

@@ -274,9 +274,8 @@ func (s *targetSession) handle(batch []frame) error {
 		return s.answerPieces(f)
 	case frameDigestsWanted:
 		return s.answerDigests(f)
-	case framePassBegin:
-		var m passMessage
-		return decodeJSON(f, &m)
+	case frameFlush:
+		return s.acknowledge()
 	case framePassEnd:
 		return s.endPass(f)
 	default:

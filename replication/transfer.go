@@ -41,6 +41,9 @@ func (ss *sourceSession) transfer(produce func(context.Context) error) error {
 	}
 	began := time.Now()
 	defer spend(&ss.s.meter.target, began)
+	if err := ss.link.send(frameFlush, nil, false); err != nil {
+		return err
+	}
 	return ss.window.drained(ss.link.ctx)
 }
 
