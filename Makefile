@@ -22,7 +22,7 @@ KILLS ?= 500
 FUZZTIME ?= 10s
 BENCH ?= .
 
-.PHONY: help build temporal deps compose test check lint demo chaos replay fuzz bench docs clean
+.PHONY: help build temporal deps compose test check lint demo chaos replay record fuzz bench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -84,6 +84,10 @@ chaos: build temporal ## the long fault campaign (KILLS=500, SEED=n to repeat on
 
 replay: ## recorded workflow histories against today's code
 	$(GO) test ./workflows/... -count=1 -v -run Replay
+
+record: ## histories of the server at TEMPORAL_ADDRESS, for replay (after a life cycle was run there)
+	rm -f workflows/testdata/replay/*.json.gz
+	$(GO) test ./workflows -tags record -count=1 -run TestRecord
 
 fuzz: ## every fuzz target for FUZZTIME
 	@for package in $$($(GO) list ./...); do \

@@ -23,21 +23,18 @@ import (
 // world is a pair of sites with agents, small enough for a test: what exists is what
 // a test asks for. Every activity is recorded, and can be made to fail by name.
 type world struct {
-	mu        sync.Mutex
-	called    []string
-	fail      map[string]error // activity → error it returns from now on
-	onCall    func(name string)
-	servers   map[string]string // id → state
-	disks     map[string]string // id → operation that made it
-	streams   map[string]int64  // stream → epoch being sent
-	stage     string
-	version   uint64
-	points    []activities.Point
-	updates   []activities.CallInput
-	dns       map[string]string
-	consumed  string
-	refuse    map[string]error // workflow ID → error of updates
-	lastScope activities.Scope
+	mu      sync.Mutex
+	called  []string
+	fail    map[string]error // activity → error it returns from now on
+	onCall  func(name string)
+	servers map[string]string // id → state
+	disks   map[string]string // id → operation that made it
+	streams map[string]int64  // stream → epoch being sent
+	stage   string
+	points  []activities.Point
+	updates []activities.CallInput
+	dns     map[string]string
+	refuse  map[string]error // workflow ID → error of updates
 }
 
 func newWorld() *world {
