@@ -35,6 +35,7 @@ type fakeHouse struct {
 	actions   []string
 	missing   []string // search attributes that are not registered
 	onUpdate  func(call)
+	undoing   int // looks at an operation that has its outcome but has not ended
 }
 
 func newFakeHouse() *fakeHouse {
@@ -126,6 +127,16 @@ func (f *fakeHouse) Query(_ context.Context, workflowID, query string, result an
 		return err
 	}
 	return assign(answers[0], result)
+}
+
+func (f *fakeHouse) Closed(context.Context, string) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.undoing == 0 {
+		return true, nil
+	}
+	f.undoing--
+	return false, nil
 }
 
 func (f *fakeHouse) Workflows(_ context.Context, query string) ([]string, error) {

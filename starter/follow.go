@@ -17,8 +17,7 @@ func (a *app) follow(ctx context.Context, h house, workflowID string) (workflows
 	calm := patience{app: a}
 	var report workflows.Report
 	for looks := 0; ; looks++ {
-		var now workflows.Report
-		err := h.Query(ctx, workflowID, workflows.QueryStatus, &now)
+		now, over, err := lookAt(ctx, h, workflowID)
 		if ctx.Err() != nil {
 			return report, ctx.Err()
 		}
@@ -28,7 +27,7 @@ func (a *app) follow(ctx context.Context, h house, workflowID string) (workflows
 		if err == nil {
 			report = now
 			teller.tell(report)
-			if ended(report.Outcome) {
+			if over {
 				return report, nil
 			}
 		}
@@ -36,6 +35,24 @@ func (a *app) follow(ctx context.Context, h house, workflowID string) (workflows
 			return report, err
 		}
 	}
+}
+
+// lookAt asks for the report of an operation, and whether it will not change any
+// more. An operation has its outcome before it has undone what it must and has
+// counted its resources: then it is over when its workflow is. A drill goes on
+// until it is cleaned: it is over for who started it when it has its outcome.
+func lookAt(ctx context.Context, h house, workflowID string) (report workflows.Report, over bool, err error) {
+	err = h.Query(ctx, workflowID, workflows.QueryStatus, &report)
+	if err != nil || !ended(report.Outcome) || report.Operation == workflows.OpDrill {
+		return report, err == nil && ended(report.Outcome), err
+	}
+	if over, err = h.Closed(ctx, workflowID); err != nil || !over {
+		return report, false, err
+	}
+	// What it did between the query and its end.
+	var last workflows.Report
+	err = h.Query(ctx, workflowID, workflows.QueryStatus, &last)
+	return last, err == nil, err
 }
 
 // ended tells whether an operation needs no more waiting.

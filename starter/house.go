@@ -18,6 +18,8 @@ type house interface {
 	Apply(ctx context.Context, plan, id string, request workflows.ApplyRequest) (workflows.PlanView, error)
 	// Query reads the state of a workflow, running or closed.
 	Query(ctx context.Context, workflowID, query string, result any) error
+	// Closed tells whether a workflow has ended.
+	Closed(ctx context.Context, workflowID string) (bool, error)
 	// Workflows lists the running entities that match a visibility query.
 	Workflows(ctx context.Context, query string) ([]string, error)
 	// Following gives what the follower of a stream reported last, beside the

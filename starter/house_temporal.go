@@ -136,6 +136,16 @@ func (h *temporalHouse) Query(ctx context.Context, workflowID, query string, res
 	return h.settled(ctx, workflowID, err)
 }
 
+func (h *temporalHouse) Closed(ctx context.Context, workflowID string) (bool, error) {
+	asking, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	answer, err := h.client.DescribeWorkflowExecution(asking, workflowID, "")
+	if err != nil {
+		return false, h.settled(ctx, workflowID, err)
+	}
+	return answer.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, nil
+}
+
 func (h *temporalHouse) Workflows(ctx context.Context, query string) ([]string, error) {
 	var ids []string
 	var page []byte

@@ -130,3 +130,13 @@ func TestOperationsOfLongAgoAreFoundByNumber(t *testing.T) {
 	r := run(t, fleetHouse().withReport(old), "failover", "show", "shop", "--operation", "1").done(t)
 	require.Contains(t, r.out, "failover/shop/1")
 }
+
+func TestAnAbortIsOverWhenEverythingIsUndone(t *testing.T) {
+	t.Parallel()
+	undoing, undone := failoverReport(workflows.OutcomeAborted, "undone"), failoverReport(workflows.OutcomeAborted, "undone")
+	undone.Resources.Deleted = 3
+	h := withFailover(failoverReport(workflows.OutcomeRunning, ""), undoing, undoing, undone)
+	h.undoing = 1
+	r := run(t, h, "failover", "abort", "shop", "--wait").done(t)
+	require.Contains(t, r.out, "created 3, deleted 3, left 0")
+}
