@@ -178,4 +178,6 @@ func (s *story) leftOver(ctx context.Context) (all inventory.Totals, left []stri
 }
 
 // size writes a number of bytes for people, like "256 MiB".
-func size(n int64) string { return units.CustomSize("%.4g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB"}) }
+func size(n int64) string {
+	return units.CustomSize("%.4g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB"})
+}
