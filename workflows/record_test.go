@@ -37,7 +37,7 @@ func TestRecord(t *testing.T) {
 		}
 		b, err := protojson.Marshal(h)
 		require.NoError(t, err)
-		name := e.Type.Name + "-" + strings.ReplaceAll(id, "/", "_") + "-" + run[:8] + ".json.gz"
+		name := e.Type.Name + "-" + strings.NewReplacer("/", "_", ":", "").Replace(id) + "-" + run[:8] + ".json.gz"
 		f, err := os.Create(filepath.Join("testdata/replay", name))
 		require.NoError(t, err)
 		z := gzip.NewWriter(f)
