@@ -161,9 +161,15 @@ func btrfs(t *testing.T) string {
 		}
 	}
 	t.Cleanup(func() {
-		if out, err := exec.Command("umount", mount).CombinedOutput(); err != nil {
-			t.Errorf("umount: %v: %s", err, out)
+		// A process that another test is forking just now may hold our files for a moment.
+		var out []byte
+		var err error
+		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
+			if out, err = exec.Command("umount", mount).CombinedOutput(); err == nil {
+				return
+			}
 		}
+		t.Errorf("umount: %v: %s", err, out)
 	})
 	return mount
 }

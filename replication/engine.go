@@ -126,10 +126,32 @@ func Open(ctx context.Context, config Config) (e *Engine, err error) {
 	if err := e.listen(ctx); err != nil {
 		return nil, err
 	}
+	e.repairTargets()
+	e.running.Go(e.accept)
 	for _, s := range e.sources {
 		s.start(true)
 	}
 	return e, nil
+}
+
+// repairTargets finishes, in the background, points that a crash left half made. Senders
+// of these streams are asked to come back.
+func (e *Engine) repairTargets() {
+	for name, t := range e.targets {
+		if open, err := t.unfinished(); err != nil || !open {
+			continue
+		}
+		unlock := e.lockStream(name)
+		t.fence(fmt.Errorf("%w: stream %s finishes a point after a restart", errRetry, name))
+		e.running.Go(func() {
+			defer unlock()
+			defer t.fence(nil)
+			t.repair(e.ctx)
+			if points, err := e.Points(name); err == nil && len(points) > 0 {
+				t.hub.update(func(s *Status) { s.LastPoint = &points[0] })
+			}
+		})
+	}
 }
 
 func (e *Engine) now() time.Time { return e.config.Now() }
@@ -190,7 +212,6 @@ func (e *Engine) listen(ctx context.Context) error {
 			return err
 		}
 	}
-	e.running.Go(e.accept)
 	return nil
 }
 

@@ -67,7 +67,7 @@ func (p *pair) markAsync(id string) <-chan struct{} {
 	go func() {
 		defer close(done)
 		close(asked)
-		_, _ = source.Mark(p.ctx(), testStream, id, "") // asked again by the caller
+		_, _ = source.Mark(p.ctx(), testStream, id, "by test") // asked again by the caller
 	}()
 	<-asked
 	select {

@@ -223,6 +223,33 @@ func (t *targetStream) repairPoints(ctx context.Context, rx *receiver) error {
 	return nil
 }
 
+// repair is repairPoints without a sender, so that a point which the source made just
+// before it was lost is there for a failover. The caller keeps senders away. What
+// cannot be repaired now stays out of the list, and is tried again later.
+func (t *targetStream) repair(ctx context.Context) {
+	if open, err := t.unfinished(); err == nil && !open {
+		return
+	}
+	rx, err := t.openReceiver()
+	if err == nil {
+		err = errors.Join(t.repairPoints(ctx, rx), rx.close())
+	}
+	if err != nil {
+		t.engine.log.Warn("a point that was being made is not finished yet", zap.String("stream", t.name), zap.Error(err))
+	}
+}
+
+// unfinished tells whether a point is half made or half removed.
+func (t *targetStream) unfinished() (bool, error) {
+	entries, err := t.engine.store.points(t.name)
+	for _, e := range entries {
+		if e.State != pointMade {
+			return true, err
+		}
+	}
+	return false, err
+}
+
 // is tells whether the replicas are, as far as is known, in the state of a point.
 func (rx *receiver) is(p Point) bool {
 	if len(p.Disks) != len(rx.replicas) {

@@ -1,6 +1,7 @@
 package replication_test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"lifeboat/replication"
+	"lifeboat/replication/replicationtest"
 
 	"github.com/stretchr/testify/require"
 )
@@ -82,4 +84,50 @@ func TestTestedPointsAreRemembered(t *testing.T) {
 	require.Equal(t, at, *got.TestedAt)
 	require.ErrorIs(t, p.target.ConsumePoint(testStream, pt.ID, "op"), replication.ErrInvalidSpec, "only current-time is consumed")
 	require.ErrorIs(t, p.target.LockPoint(testStream, "no", true), replication.ErrUnknownPoint)
+}
+
+func TestPointOfACrashBetweenSnapshotAndCatalogueIsThereWithoutTheSource(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 3<<20)
+	p.start()
+	require.NoError(t, p.target.Close())
+	config := p.targetConfig()
+	dies := &dyingMaker{Maker: p.maker, made: make(chan struct{})}
+	config.Points = dies
+	var err error
+	p.target, err = replication.Open(t.Context(), config)
+	require.NoError(t, err)
+	asked := p.markAsync("m")
+	<-dies.made // the snapshot exists, the catalogue does not know
+	require.NoError(t, p.target.Close())
+	points, made := 0, p.maker.Made.Load()
+	require.NoError(t, p.source.Close()) // the source is lost
+	<-asked
+
+	p.openTarget()
+	require.Eventually(t, func() bool {
+		got, err := p.target.Points(testStream)
+		points = len(got)
+		return err == nil && points == 2
+	}, 10*time.Second, 5*time.Millisecond)
+	got, err := p.target.Points(testStream)
+	require.NoError(t, err)
+	require.Equal(t, "by test", got[0].Label)
+	p.requireSame(got[0])
+	require.Equal(t, made, p.maker.Made.Load(), "the snapshot that existed was found again")
+}
+
+// dyingMaker takes the snapshot, but never comes back.
+type dyingMaker struct {
+	*replicationtest.Maker
+	made chan struct{}
+}
+
+func (m *dyingMaker) Make(ctx context.Context, r replication.PointRequest) (map[string]string, error) {
+	if _, err := m.Maker.Make(ctx, r); err != nil {
+		return nil, err
+	}
+	close(m.made)
+	<-ctx.Done()
+	return nil, ctx.Err()
 }

@@ -233,7 +233,9 @@ func (ss *sourceSession) work(welcome welcomeMessage) error {
 		return err
 	}
 	s.hub.update(func(st *Status) {
-		st.Health, st.HealthReason = HealthOK, ""
+		if st.Health != HealthStalled { // that ends when something got through
+			st.Health, st.HealthReason = HealthOK, ""
+		}
 		if st.Stage == StageStarting {
 			st.Stage = StageFull
 		}

@@ -260,7 +260,11 @@ func (e *Engine) StopTarget(ctx context.Context, stream string, epoch int64) err
 		return err
 	}
 	t.hub.update(func(s *Status) { s.Epoch, s.Stage = epoch, StageStopped })
-	return t.detach(ctx, ErrStaleEpoch)
+	if err := t.detach(ctx, ErrStaleEpoch); err != nil {
+		return err
+	}
+	t.repair(ctx)
+	return nil
 }
 
 // ForgetTarget drops the state of a stream and its catalogue of points. Replica

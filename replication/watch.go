@@ -118,8 +118,9 @@ func (s *sourceStream) judge(before counters, took time.Duration, point *Point) 
 		case st.Stage == StageStopped:
 		case outrun != "":
 			st.Health, st.HealthReason = HealthLagging, outrun
-		case st.Lag <= 3*interval+2*time.Second:
+		default:
 			st.Health, st.HealthReason = HealthOK, ""
+			s.lagging(st)
 		}
 	})
 }

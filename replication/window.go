@@ -163,7 +163,12 @@ func (ss *sourceSession) acknowledged(frames uint64) error {
 			return err
 		}
 	}
-	ss.s.hub.update(func(st *Status) { st.Durable += bytes })
+	ss.s.hub.update(func(st *Status) {
+		st.Durable += bytes
+		if st.Health == HealthStalled && st.CutMethod != CutNone {
+			st.Health, st.HealthReason = HealthOK, ""
+		}
+	})
 	for _, u := range updates {
 		u.job.acknowledged(u.used)
 	}
