@@ -30,7 +30,7 @@ type Timing struct {
 func Standard() Timing {
 	return Timing{
 		Read: 30 * time.Second, Mutate: time.Minute, Await: 10 * time.Minute, AwaitTotal: 6 * time.Hour, MutateTotal: 30 * time.Minute,
-		Heartbeat: 30 * time.Second, HostStart: 2 * time.Minute, RetryInitial: time.Second, RetryMax: 30 * time.Second,
+		Heartbeat: 30 * time.Second, HostStart: 30 * time.Second, RetryInitial: time.Second, RetryMax: 30 * time.Second,
 		Follow: 10 * time.Minute, Fence: 5 * time.Minute, ScriptDefault: 5 * time.Minute, HealthDefault: 5 * time.Minute,
 	}
 }

@@ -174,11 +174,11 @@ func (s *server) attachStream(ctx workflow.Context, req attachRequest) (ServerVi
 		return ServerView{}, err
 	}
 	defer s.mu.Unlock()
+	if s.Watcher == req.WorkflowID && s.Stream != nil {
+		return s.view(workflow.Now(ctx)), nil // asked twice
+	}
 	if s.Operation != req.WorkflowID {
 		return ServerView{}, invalid("operation %s does not hold %s/%s any more", req.WorkflowID, s.Plan, s.Spec.Name)
-	}
-	if s.Stream != nil {
-		return s.view(workflow.Now(ctx)), nil
 	}
 	s.Replicas, s.InPlace, s.Points = req.Replicas, req.InPlace, nil
 	if err := s.startStream(ctx); err != nil {

@@ -155,7 +155,6 @@ func (s *server) register(ctx workflow.Context) error {
 	}
 	if s.Restored != nil {
 		s.Primary = s.Restored
-		s.Spec.Source = s.Restored.ID
 	}
 	s.Restored, s.RestoredBy, s.FailedBackOK = nil, "", false
 	if err := s.adoptReplicas(ctx); err != nil {
