@@ -126,7 +126,7 @@ func (t *targetStream) adopt(current targetState, spec TargetSpec) (targetState,
 		}
 		known, ok := current.Replicas[d.Name]
 		believed := ok && known.Identity == mark.Identity &&
-			(current.Spec.Epoch == spec.Epoch || known.Modified != 0 && known.Modified == mark.Modified)
+			(current.Spec.Epoch == spec.Epoch && !current.Stopped || known.Modified != 0 && known.Modified == mark.Modified)
 		if !believed {
 			if err := t.forgetIndex(d); err != nil {
 				return next, err

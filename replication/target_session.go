@@ -146,7 +146,7 @@ func (s *targetSession) run(hello helloMessage) (err error) {
 		s.link.refuse(err)
 		return err
 	}
-	defer func() { err = errors.Join(err, s.rx.close()) }()
+	defer func() { err = errors.Join(err, s.rx.close(), s.t.markReplicas()) }()
 	if err := s.t.repairPoints(s.link.ctx, s.rx); err != nil {
 		s.link.refuse(err)
 		return err
