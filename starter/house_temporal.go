@@ -1,9 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
+	"strings"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -115,10 +116,10 @@ func (h *temporalHouse) accepted(ctx context.Context, workflowID string,
 			return nil, err
 		}
 		if !polled {
-			return nil, h.noWorker(err)
+			return nil, h.noWorker(nil)
 		}
 	}
-	return nil, h.noWorker(fmt.Errorf("%s did not take the command within %s", workflowID, updateTime))
+	return nil, h.silent(workflowID, updateTime)
 }
 
 func (h *temporalHouse) Query(ctx context.Context, workflowID, query string, result any) error {
@@ -130,10 +131,13 @@ func (h *temporalHouse) Query(ctx context.Context, workflowID, query string, res
 	}
 	var unpolled *serviceerror.FailedPrecondition // what the server says when nobody polls the queue
 	var unready *serviceerror.WorkflowNotReady    // no worker has begun the workflow yet
-	if ctx.Err() == nil && (slow(err) || errors.As(err, &unpolled) || errors.As(err, &unready)) {
-		return h.noWorker(err)
+	if ctx.Err() != nil || !slow(err) && !errors.As(err, &unpolled) && !errors.As(err, &unready) {
+		return h.settled(ctx, workflowID, err)
 	}
-	return h.settled(ctx, workflowID, err)
+	if polled, err := h.Polled(ctx, workflows.TaskQueue, false); err != nil || polled {
+		return cmp.Or(err, h.silent(workflowID, queryTime))
+	}
+	return h.noWorker(err)
 }
 
 func (h *temporalHouse) Closed(ctx context.Context, workflowID string) (bool, error) {
@@ -248,6 +252,7 @@ func (h *temporalHouse) settled(ctx context.Context, workflowID string, err erro
 	var missing *serviceerror.NotFound
 	var namespace *serviceerror.NamespaceNotFound
 	var unavailable *serviceerror.Unavailable
+	var failed *serviceerror.QueryFailed
 	switch {
 	case err == nil:
 		return nil
@@ -255,12 +260,20 @@ func (h *temporalHouse) settled(ctx context.Context, workflowID string, err erro
 		return ctx.Err()
 	case errors.As(err, &namespace):
 		return unreachablef(err, "namespace %s: there is none at %s (choose another with --namespace, or create it)", h.namespace, h.address)
+	case errors.As(err, &failed) && strings.Contains(err.Error(), "TMPRL1100"):
+		return failf("%s: the code of the worker does not fit its history (run the lifeboat-worker that began it, or a release that says it goes on from there)", workflowID)
 	case errors.As(err, &missing) && workflowID != "":
 		return errNotThere(workflowID, h.Place(), err)
 	case errors.As(err, &unavailable), slow(err):
 		return unreachablef(err, "Temporal at %s: no answer: %v (is it running? start one with `lifeboat dev`)", h.address, err)
 	}
 	return err
+}
+
+// silent says that a workflow did not answer although there are workers: they
+// are starting or overloaded, or its tasks fail.
+func (h *temporalHouse) silent(workflowID string, within time.Duration) error {
+	return unreachablef(nil, "%s: no answer within %s, though workers are running (try again; if it stays so, its page in the Web UI and the log of the worker say why)", workflowID, within)
 }
 
 func (h *temporalHouse) noWorker(err error) error {
