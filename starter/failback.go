@@ -19,7 +19,7 @@ func newFailbackStartCommand(a *app) *cobra.Command {
 	var f startFlags
 	cmd := &cobra.Command{
 		Use: "start PLAN[/SERVER]", Short: "Start a failback",
-		Long:    "Start moves production back to the primary site; the servers must be in\nreverse-real-time. After it, `lifeboat server register` protects them again and\n`lifeboat server cleanup` deletes what is left at the recovery site.",
+		Long:    "Start moves production back to the primary site; the servers must be in\nreverse-real-time. After it, `lifeboat server register` protects them again, by a\ndelta onto what is left at the recovery site; `lifeboat server cleanup` before that\ndeletes what is left there, once the failback is verified.",
 		Example: "  lifeboat failback start shop\n  lifeboat failback start shop/db --yes --timeout 30m",
 		Args:    cobra.ExactArgs(1),
 	}

@@ -28,12 +28,12 @@ func newServerCommand(a *app) *cobra.Command {
 		serverCommand{update: workflows.UpdateCleanUp, use: "cleanup PLAN[/SERVER]", leadsTo: workflows.PhaseFailedBack,
 			example: "  lifeboat server cleanup shop",
 			short:   "Delete what failover and reverse replication left, after a verified failback",
-			long:    "Clean up deletes the recovered server and other resources at the recovery site\nthat a failback left there for safety. It is refused before the failback is\nverified."}.new(a),
+			long:    "Clean up deletes the recovered server and other resources at the recovery site\nthat a failback left there for safety; it comes before `server register`, and the next\nprotection is then a full copy. It is refused when the failback skipped a check."}.new(a),
 		serverCommand{update: workflows.UpdateRemove, use: "remove PLAN/SERVER", leadsTo: workflows.PhaseRemoved, single: true,
 			example:  "  lifeboat server remove shop/db --yes --wait",
 			question: "Remove %s from protection and delete its recovery points?",
 			short:    "Take a server out of protection",
-			long:     "Remove ends the protection of a server and deletes what Lifeboat made for it:\nreplica disks and recovery points. The server itself is not touched."}.new(a),
+			long:     "Remove ends the protection of a server and deletes what Lifeboat made for it:\nreplica disks and recovery points. The server itself is not touched. Stop its\nreplication first."}.new(a),
 	)
 }
 
