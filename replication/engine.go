@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -61,6 +62,7 @@ type Engine struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
+	closed   atomic.Bool
 
 	changing sync.Map // by stream: serialises changes of which streams there are
 
@@ -252,7 +254,11 @@ func (e *Engine) knownPeer(peer Fingerprint) error {
 }
 
 // Close stops everything at once; what is durable stays and goes on at the next Open.
+// Closing again is fine.
 func (e *Engine) Close() error {
+	if e.closed.Swap(true) {
+		return nil
+	}
 	e.cancel()
 	var errs []error
 	if e.listener != nil {

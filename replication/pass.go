@@ -247,7 +247,9 @@ func (ss *sourceSession) paused(fn func(context.Context) error) (at time.Time, s
 // still while the rest is read into a spool, which is sent when it runs again.
 func (ss *sourceSession) pausePass() (passDoneMessage, error) {
 	s := ss.s
-	if err := ss.transfer(ss.scan(ss.vols).run); err != nil {
+	live := ss.scan(ss.vols)
+	live.only = ss.tracked()
+	if err := ss.transfer(live.run); err != nil {
 		return passDoneMessage{}, err
 	}
 	spool, err := newSpool(s.dir)

@@ -24,7 +24,9 @@ type sourceSession struct {
 	replies chan frame // everything but acknowledgements
 	window  *window
 	queue   chan queued
-	reflink *bool // whether all disks can be cloned; nil before it was tried
+	// tracking says for which disks a tracker is believed.
+	tracking map[string]bool
+	reflink  *bool // whether all disks can be cloned; nil before it was tried
 	// incompressible counts frames down that are not worth a try.
 	incompressible atomic.Int32
 }
@@ -232,6 +234,7 @@ func (ss *sourceSession) work(welcome welcomeMessage) error {
 	if err := ss.reconcile(welcome); err != nil {
 		return err
 	}
+	ss.trustTracker()
 	s.hub.update(func(st *Status) {
 		if st.Health != HealthStalled { // that ends when something got through
 			st.Health, st.HealthReason = HealthOK, ""

@@ -156,6 +156,7 @@ func (ss *sourceSession) noteDone(m passMessage, done passDoneMessage, tokens ma
 	if err != nil {
 		return err
 	}
+	ss.trustTracker()
 	s.hub.update(func(st *Status) {
 		st.Stage, st.LastPoint, st.CutMethod = StageRealTime, done.Point, done.Point.CutMethod
 		st.BytesDone, st.ETA = st.BytesTotal, 0
@@ -216,48 +217,6 @@ func (ss *sourceSession) saveWatermark(p *progress) error {
 		pass.Disk, pass.Region, pass.Before = disk, region, before
 		st.Pass = &pass
 	})
-}
-
-// tokens asks the tracker to name this moment, for the pass after the coming one.
-func (ss *sourceSession) tokens() map[string]string {
-	tracker := ss.s.engine.config.Tracker
-	if tracker == nil {
-		return nil
-	}
-	out := map[string]string{}
-	for _, d := range ss.spec.Disks {
-		if c, err := tracker.Changes(ss.link.ctx, ss.s.name, d, ""); err == nil && c.Token != "" {
-			out[d.Name] = c.Token
-		}
-	}
-	return out
-}
-
-// tracked gives the regions that may have changed, where a tracker knows and
-// the index is as the tracker's last moment left it; nil means all.
-func (ss *sourceSession) tracked() []map[int64]bool {
-	tracker, marks := ss.s.engine.config.Tracker, ss.s.snapshot().Trackers
-	if tracker == nil || len(marks) == 0 {
-		return nil
-	}
-	only := make([]map[int64]bool, len(ss.spec.Disks))
-	for i, d := range ss.spec.Disks {
-		mark, ok := marks[d.Name]
-		if !ok || mark.Root != rootString(ss.indexes[i].root()) {
-			continue
-		}
-		c, err := tracker.Changes(ss.link.ctx, ss.s.name, d, mark.Token)
-		if err != nil || !c.Known {
-			continue // it does not know: the disk is scanned
-		}
-		only[i] = map[int64]bool{}
-		for _, x := range c.Extents {
-			for r := x.Offset / RegionSize; r*RegionSize < x.Offset+x.Length; r++ {
-				only[i][r] = true
-			}
-		}
-	}
-	return only
 }
 
 // counters of a meter at one moment.

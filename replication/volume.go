@@ -48,8 +48,9 @@ type Changes struct {
 	Token string
 }
 
-// Tracker knows which ranges of a disk changed. It is a hint: where it does not
-// know, the disk is scanned.
+// Tracker knows which ranges of a disk changed. It may name too many, and where it does
+// not know, the disk is scanned; but a changed range that it leaves out is not read. Its
+// word counts only while the index is as the last verified pass left it.
 type Tracker interface {
 	// Changes since the moment that since names; "" is the beginning.
 	Changes(ctx context.Context, stream string, disk Disk, since string) (Changes, error)
