@@ -168,7 +168,7 @@ func (d *drill) cleanUp(ctx workflow.Context) (Report, error) {
 	d.tell(ctx, state)
 	d.cleaned = true
 	d.publish(ctx)
-	d.close(ctx)
+	d.close(ctx, d.report.Outcome)
 	if state == DrillClearFailed {
 		return d.report, temporal.NewNonRetryableApplicationError(d.report.Reason, activities.LeftOver, err)
 	}
@@ -176,7 +176,7 @@ func (d *drill) cleanUp(ctx workflow.Context) (Report, error) {
 }
 
 func (d *drill) countNow(ctx workflow.Context) {
-	if err := d.count(ctx); err != nil {
+	if err := d.count(ctx, d.report.Outcome); err != nil {
 		d.report.Reason = "resources were not counted: " + words(err)
 	}
 	d.publish(ctx)

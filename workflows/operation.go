@@ -48,46 +48,49 @@ func newOperation(ctx workflow.Context, t Timing, in OperationInput) (*operation
 	return o, o.handleDecisions(ctx)
 }
 
-// run tells the story, and takes it back when it fails or is aborted.
+// run tells the story, and takes it back when it fails or is aborted. The outcome is
+// said when all is over: undone, counted.
 func (o *operation) run(ctx workflow.Context, story func(workflow.Context) error) (Report, error) {
 	cctx, cancel := workflow.WithCancel(ctx)
 	defer cancel()
 	o.cancel = cancel
 	err := story(cctx)
+	outcome := OutcomeDone
 	if err != nil {
-		o.fail(ctx, err)
-	} else {
-		o.report.Outcome = OutcomeDone
+		outcome = o.takeBack(ctx, err)
 	}
 	dctx, done := workflow.NewDisconnectedContext(ctx)
 	defer done()
-	o.close(dctx)
+	o.close(dctx, outcome)
 	if err != nil {
-		return o.report, temporal.NewNonRetryableApplicationError(o.report.Reason, string(o.report.Outcome), err)
+		return o.report, temporal.NewNonRetryableApplicationError(o.report.Reason, string(outcome), err)
 	}
 	return o.report, nil
 }
 
-// fail undoes and records why.
-func (o *operation) fail(ctx workflow.Context, err error) {
-	o.report.Outcome, o.report.Reason = OutcomeFailed, words(err)
-	if o.aborted || temporal.IsCanceledError(err) {
-		o.report.Outcome, o.report.Reason = OutcomeAborted, "aborted by a person; everything was undone"
+// takeBack undoes everything and records why.
+func (o *operation) takeBack(ctx workflow.Context, cause error) Outcome {
+	outcome := OutcomeFailed
+	o.report.Reason = words(cause)
+	if o.aborted || temporal.IsCanceledError(cause) {
+		outcome, o.report.Reason = OutcomeAborted, "aborted by a person; everything was undone"
 	}
 	o.publish(ctx)
-	if uerr := o.undo.run(ctx); uerr != nil {
-		o.report.Reason += "; undoing failed too: " + words(uerr)
+	if err := o.undo.run(ctx); err != nil {
+		o.report.Reason += "; undoing failed too: " + words(err)
 	}
+	return outcome
 }
 
-// close counts resources and tells the plan how it ended.
-func (o *operation) close(ctx workflow.Context) {
-	if err := o.count(ctx); err != nil {
+// close counts resources, says the outcome and tells the plan.
+func (o *operation) close(ctx workflow.Context, outcome Outcome) {
+	if err := o.count(ctx, outcome); err != nil {
 		o.report.Reason = strings.TrimPrefix(o.report.Reason+"; resources were not counted: "+words(err), "; ")
 	}
+	o.report.Outcome = outcome
 	o.publish(ctx)
 	err := workflow.SignalExternalWorkflow(ctx, PlanID(o.in.Plan), "", signalEnded,
-		endedSignal{WorkflowID: o.in.WorkflowID, Outcome: o.report.Outcome}).Get(ctx, nil)
+		endedSignal{WorkflowID: o.in.WorkflowID, Outcome: outcome}).Get(ctx, nil)
 	if err != nil {
 		workflow.GetLogger(ctx).Warn("the plan was not told of the end", "operation", o.in.WorkflowID, "error", err)
 	}
@@ -263,8 +266,9 @@ func (o *operation) measure() {
 
 // count asks the ledgers what the operation created and deleted, and what is left
 // beside the servers that are in service.
-func (o *operation) count(ctx workflow.Context) error {
+func (o *operation) count(ctx workflow.Context, outcome Outcome) error {
 	total := activities.Counts{}
+	serving := o.inService(outcome)
 	for _, where := range o.sites() {
 		var c activities.Counts
 		err := workflow.ExecuteActivity(o.t.critical(ctx, CloudQueue(where), "count resources at "+where.Name), cloudActs.CountResources,
@@ -275,18 +279,15 @@ func (o *operation) count(ctx workflow.Context) error {
 		total.Created += c.Created
 		total.Deleted += c.Deleted
 		total.Kept += c.Kept
-		total.LeftOver = append(total.LeftOver, c.LeftOver...)
-	}
-	serving := o.inService()
-	for _, id := range total.LeftOver {
-		if slices.ContainsFunc(serving, func(s string) bool { return s != "" && strings.Contains(id, s) }) {
-			total.Kept++
-		} else {
+		for _, id := range c.LeftOver {
+			if slices.ContainsFunc(serving, func(s string) bool { return s != "" && strings.Contains(id, s) }) {
+				total.Kept++
+				continue
+			}
 			total.Left++
-			o.report.Resources.LeftOver = append(o.report.Resources.LeftOver, id)
+			total.LeftOver = append(total.LeftOver, id)
 		}
 	}
-	total.LeftOver = o.report.Resources.LeftOver
 	o.report.Resources = total
 	return nil
 }
@@ -314,8 +315,8 @@ func (o *operation) target(i int) activities.Site {
 }
 
 // inService lists identifiers of resources that the operation leaves on purpose.
-func (o *operation) inService() []string {
-	if o.report.Outcome != OutcomeDone || o.in.Operation == OpDrill {
+func (o *operation) inService(outcome Outcome) []string {
+	if outcome != OutcomeDone || o.in.Operation == OpDrill {
 		return nil
 	}
 	var ids []string
