@@ -182,12 +182,12 @@ func reportTable(w io.Writer, r workflows.Report) {
 		row(w, reasonLabel(r.Outcome), r.Reason)
 	}
 	row(w, "point", r.Point)
-	row(w, "RTO", secondsOf(r.RTOSeconds))
+	row(w, "RTO", secondsOf(r.RTOSeconds)+verdict(r.RTOKept, r.RTOObjective))
 	rpo := secondsOf(r.RPOSeconds)
 	if r.RPOSource != "" {
 		rpo += " by " + r.RPOSource
 	}
-	row(w, "RPO", rpo)
+	row(w, "RPO", rpo+verdict(r.RPOKept, r.RPOObjective))
 	resources := fmt.Sprintf("created %d, deleted %d, left %d", r.Resources.Created, r.Resources.Deleted, r.Resources.Left)
 	if r.Resources.Kept > 0 {
 		resources += fmt.Sprintf(", in service %d", r.Resources.Kept)
@@ -210,6 +210,18 @@ func reportTable(w io.Writer, r workflows.Report) {
 	}
 	for _, step := range r.Steps {
 		row(w, "step", stepText(step))
+	}
+}
+
+// verdict compares a measurement with the plan's objective.
+func verdict(kept *bool, objective float64) string {
+	switch {
+	case kept == nil:
+		return ""
+	case *kept:
+		return ", objective " + secondsOf(&objective) + " kept"
+	default:
+		return ", objective " + secondsOf(&objective) + " MISSED"
 	}
 }
 

@@ -79,7 +79,7 @@ func (f *startFlags) request(t target) (workflows.OperationRequest, error) {
 	if f.cpu < 0 {
 		return request, usagef("--cpu %d: a number of CPUs is positive", f.cpu)
 	}
-	if (f.ip != "" || f.publicIP != "") && len(request.Servers) != 1 {
+	if (f.ip != "" || f.publicIP != "") && len(request.Servers) > 1 {
 		return request, usagef("--ip and --public-ip are for one server: name it with --server")
 	}
 	if f.script != "" {

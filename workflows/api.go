@@ -151,19 +151,25 @@ const (
 
 // Report is what `drill|failover|failback show -o json` prints.
 type Report struct {
-	Operation  Operation         `json:"operation"`
-	Plan       string            `json:"plan"`
-	WorkflowID string            `json:"workflow_id"`
-	Point      string            `json:"point"` // identifier, of the first server when there are several
-	Outcome    Outcome           `json:"outcome"`
-	Reason     string            `json:"reason,omitempty"` // why it failed or waits, and what to do
-	Stamps     Stamps            `json:"stamps"`
-	RTOSeconds *float64          `json:"rto_seconds"`          // serving − declared; null until served
-	RPOSeconds *float64          `json:"rpo_seconds"`          // declared − newest application write found; null when unknown
-	RPOSource  string            `json:"rpo_source,omitempty"` // application | point
-	Servers    []ServerReport    `json:"servers"`
-	Steps      []StepReport      `json:"steps"`
-	Resources  activities.Counts `json:"resources"`
+	Operation  Operation `json:"operation"`
+	Plan       string    `json:"plan"`
+	WorkflowID string    `json:"workflow_id"`
+	Point      string    `json:"point"` // identifier, of the first server when there are several
+	Outcome    Outcome   `json:"outcome"`
+	Reason     string    `json:"reason,omitempty"` // why it failed or waits, and what to do
+	Stamps     Stamps    `json:"stamps"`
+	RTOSeconds *float64  `json:"rto_seconds"`          // serving − declared; null until served
+	RPOSeconds *float64  `json:"rpo_seconds"`          // declared − newest application write found; null when unknown
+	RPOSource  string    `json:"rpo_source,omitempty"` // application | point
+	// Objectives of the plan, in seconds (0 = none), and whether they were kept (null
+	// where there is no objective or no measurement).
+	RTOObjective float64           `json:"rto_objective_seconds"`
+	RPOObjective float64           `json:"rpo_objective_seconds"`
+	RTOKept      *bool             `json:"rto_kept"`
+	RPOKept      *bool             `json:"rpo_kept"`
+	Servers      []ServerReport    `json:"servers"`
+	Steps        []StepReport      `json:"steps"`
+	Resources    activities.Counts `json:"resources"`
 }
 
 // Stamps are the six instants of a recovery; contract, section 1.

@@ -262,6 +262,18 @@ func (o *operation) measure() {
 		}
 	}
 	o.report.RPOSeconds = worst
+	goals := o.in.Spec.Objectives
+	o.report.RTOObjective, o.report.RTOKept = kept(o.report.RTOSeconds, goals.RTO.D())
+	o.report.RPOObjective, o.report.RPOKept = kept(worst, goals.RPO.D())
+}
+
+// kept compares a measurement with an objective; without either there is nothing to say.
+func kept(seconds *float64, objective time.Duration) (float64, *bool) {
+	if objective <= 0 || seconds == nil {
+		return objective.Seconds(), nil
+	}
+	ok := *seconds <= objective.Seconds()
+	return objective.Seconds(), &ok
 }
 
 // count asks the ledgers what the operation created and deleted, and what is left

@@ -29,8 +29,8 @@ func (p *planEntity) checkStart(op Operation, req OperationRequest) error {
 	if (over.CPU > 0) != (over.Memory > 0) || over.CPU > 0 && over.Type != "" {
 		return invalid("give an instance type, or CPU and memory together")
 	}
-	if over.IP != "" && len(p.chosen(req)) > 1 {
-		return invalid("one IP address fits one server: name it with --server")
+	if (over.IP != "" || over.PublicIP != "") && len(p.chosen(req)) > 1 {
+		return invalid("an IP address is for one server: name it with --server")
 	}
 	switch {
 	case op == OpSwitch && (req.Point == "" || req.Point == "current-time"):

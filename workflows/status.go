@@ -74,13 +74,25 @@ func (r *Report) markdown() string {
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", s.Name, s.Server, s.State, took, s.Detail)
 	}
 	if r.RTOSeconds != nil {
-		fmt.Fprintf(&b, "\nRTO achieved: **%.1f s**", *r.RTOSeconds)
+		fmt.Fprintf(&b, "\nRTO achieved: **%.1f s**%s", *r.RTOSeconds, verdict(r.RTOKept))
 	}
 	if r.RPOSeconds != nil {
-		fmt.Fprintf(&b, " · RPO achieved: **%.1f s** (%s)", *r.RPOSeconds, r.RPOSource)
+		fmt.Fprintf(&b, " · RPO achieved: **%.1f s** (%s)%s", *r.RPOSeconds, r.RPOSource, verdict(r.RPOKept))
 	}
 	fmt.Fprintf(&b, "\n\nResources: %d created, %d deleted, %d left.\n", r.Resources.Created, r.Resources.Deleted, r.Resources.Left)
 	return b.String()
+}
+
+// verdict says whether an objective was kept.
+func verdict(kept *bool) string {
+	switch {
+	case kept == nil:
+		return ""
+	case *kept:
+		return ", objective kept"
+	default:
+		return ", **objective missed**"
+	}
 }
 
 // size writes bytes with a decimal unit.
