@@ -80,7 +80,7 @@ func TestWrongUsageShowsTheRightOne(t *testing.T) {
 		{[]string{"replication", "set", "shop", "--interval", "1ms"}, "less than a second"},
 		{[]string{"drill", "start", "shop", "--cpu", "2"}, "[memory]"},
 		{[]string{"drill", "start", "shop", "--memory", "4", "--cpu", "2"}, "with its unit"},
-		{[]string{"drill", "start", "shop", "--ip", "10.0.0.1"}, "name it with --server"},
+		{[]string{"drill", "start", "shop", "--server", "db", "--server", "web", "--ip", "10.0.0.1"}, "name it with --server"},
 		{[]string{"drill", "start", "shop", "--script", "/nonexistent"}, "--script"},
 		{[]string{"drill", "clean", "shop", "x"}, "not the number of a drill"},
 		{[]string{"failover", "start", "shop", "--declared-at", "yesterday"}, "RFC 3339"},
