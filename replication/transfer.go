@@ -160,6 +160,7 @@ func (ss *sourceSession) noteDone(m passMessage, done passDoneMessage, tokens ma
 	s.hub.update(func(st *Status) {
 		st.Stage, st.LastPoint, st.CutMethod = StageRealTime, done.Point, done.Point.CutMethod
 		st.BytesDone, st.ETA = st.BytesTotal, 0
+		s.fill(st, s.meter.snapshot())
 		st.Passes++
 		if final {
 			st.Stage, st.Health, st.HealthReason = StageStopped, HealthOK, ""
