@@ -144,48 +144,13 @@ func (p *Provider) Disk(ctx context.Context, id string) (cloud.Disk, error) {
 	return p.settleDisk(ctx, r)
 }
 
-func (p *Provider) diskRecord(ctx context.Context, op, id string) (r diskRecord, err error) {
-	err = p.store.view(ctx, func(t *tx) error {
-		found, err := t.get(diskBucket, id, &r)
-		if err == nil && !found {
-			return notFound(op, cloud.KindDisk, id)
-		}
-		return err
-	})
-	return r, err
+func (p *Provider) diskRecord(ctx context.Context, op, id string) (diskRecord, error) {
+	return record[diskRecord](ctx, p.store, op, cloud.KindDisk, diskBucket, id)
 }
 
 // Disks lists disks and goes on with work on them that nobody does.
 func (p *Provider) Disks(ctx context.Context, f cloud.Filter) ([]cloud.Disk, error) {
-	var records []diskRecord
-	err := p.store.view(ctx, func(t *tx) error {
-		records = nil
-		return t.each(diskBucket, func(id string, raw []byte) error {
-			var r diskRecord
-			if err := t.decode(diskBucket, id, raw, &r); err != nil {
-				return err
-			}
-			if f.Match(r.Tags) {
-				records = append(records, r)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	disks := []cloud.Disk{}
-	for _, r := range records {
-		d, err := p.settleDisk(ctx, r)
-		if cloud.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		disks = append(disks, d)
-	}
-	return disks, nil
+	return settled(ctx, p.store, diskBucket, func(r diskRecord) bool { return f.Match(r.Tags) }, p.settleDisk)
 }
 
 // StartAttachDisk attaches a disk to a stopped server, which finds it when it starts.

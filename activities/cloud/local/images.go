@@ -170,44 +170,14 @@ func (p *Provider) Image(ctx context.Context, id string) (cloud.Image, error) {
 	return r.Image, p.settleImage(r)
 }
 
-func (p *Provider) imageRecord(ctx context.Context, op, id string) (r imageRecord, err error) {
-	err = p.store.view(ctx, func(t *tx) error {
-		found, err := t.get(imageBucket, id, &r)
-		if err == nil && !found {
-			return notFound(op, cloud.KindImage, id)
-		}
-		return err
-	})
-	return r, err
+func (p *Provider) imageRecord(ctx context.Context, op, id string) (imageRecord, error) {
+	return record[imageRecord](ctx, p.store, op, cloud.KindImage, imageBucket, id)
 }
 
 // Images lists images.
 func (p *Provider) Images(ctx context.Context, f cloud.Filter) ([]cloud.Image, error) {
-	var records []imageRecord
-	err := p.store.view(ctx, func(t *tx) error {
-		records = nil
-		return t.each(imageBucket, func(id string, raw []byte) error {
-			var r imageRecord
-			if err := t.decode(imageBucket, id, raw, &r); err != nil {
-				return err
-			}
-			if f.Match(r.Tags) {
-				records = append(records, r)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	images := []cloud.Image{}
-	for _, r := range records {
-		if err := p.settleImage(r); err != nil {
-			return nil, err
-		}
-		images = append(images, r.Image)
-	}
-	return images, nil
+	return settled(ctx, p.store, imageBucket, func(r imageRecord) bool { return f.Match(r.Tags) },
+		func(_ context.Context, r imageRecord) (cloud.Image, error) { return r.Image, p.settleImage(r) })
 }
 
 // DeleteImage removes an image. With its snapshots, those of other images stay.

@@ -234,48 +234,13 @@ func (p *Provider) Snapshot(ctx context.Context, id string) (cloud.Snapshot, err
 	return p.settleSnapshot(ctx, r)
 }
 
-func (p *Provider) snapshotRecord(ctx context.Context, op, id string) (r snapshotRecord, err error) {
-	err = p.store.view(ctx, func(t *tx) error {
-		found, err := t.get(snapshotBucket, id, &r)
-		if err == nil && !found {
-			return notFound(op, cloud.KindSnapshot, id)
-		}
-		return err
-	})
-	return r, err
+func (p *Provider) snapshotRecord(ctx context.Context, op, id string) (snapshotRecord, error) {
+	return record[snapshotRecord](ctx, p.store, op, cloud.KindSnapshot, snapshotBucket, id)
 }
 
 // Snapshots lists snapshots.
 func (p *Provider) Snapshots(ctx context.Context, f cloud.Filter) ([]cloud.Snapshot, error) {
-	var records []snapshotRecord
-	err := p.store.view(ctx, func(t *tx) error {
-		records = nil
-		return t.each(snapshotBucket, func(id string, raw []byte) error {
-			var r snapshotRecord
-			if err := t.decode(snapshotBucket, id, raw, &r); err != nil {
-				return err
-			}
-			if f.Match(r.Tags) {
-				records = append(records, r)
-			}
-			return nil
-		})
-	})
-	if err != nil {
-		return nil, err
-	}
-	snapshots := []cloud.Snapshot{}
-	for _, r := range records {
-		s, err := p.settleSnapshot(ctx, r)
-		if cloud.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		snapshots = append(snapshots, s)
-	}
-	return snapshots, nil
+	return settled(ctx, p.store, snapshotBucket, func(r snapshotRecord) bool { return f.Match(r.Tags) }, p.settleSnapshot)
 }
 
 // settleSnapshot does or begins what a stored state announces.
