@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"go.temporal.io/sdk/workflow"
 
 	"lifeboat/activities"
@@ -30,7 +31,7 @@ func (s *ServerState) markdown(now time.Time) string {
 	fmt.Fprintf(&b, " |\n| epoch | %d |\n", s.Epoch)
 	if s.Stream != nil {
 		st := s.Stream.Status
-		fmt.Fprintf(&b, "| replication | %s, %.0f %%, %s/s, lag %s |\n", st.Stage, st.Percent, size(int64(st.RateBytesPerSecond)), st.Lag.Round(time.Second))
+		fmt.Fprintf(&b, "| replication | %s, %.0f %%, %s/s, lag %s |\n", st.Stage, st.Percent, units.HumanSizeWithPrecision(st.RateBytesPerSecond, 3), st.Lag.Round(time.Second))
 	}
 	if len(s.Points) > 0 {
 		fmt.Fprintf(&b, "| newest recovery point | `%s`, %s UTC (of %d) |\n", s.Points[0].ID, s.Points[0].Time.UTC().Format(time.DateTime), len(s.Points))
@@ -93,18 +94,6 @@ func verdict(kept *bool) string {
 	default:
 		return ", **objective missed**"
 	}
-}
-
-// size writes bytes with a decimal unit.
-func size(n int64) string {
-	f, unit := float64(n), "B"
-	for _, u := range []string{"kB", "MB", "GB", "TB"} {
-		if f < 1000 {
-			break
-		}
-		f, unit = f/1000, u
-	}
-	return fmt.Sprintf("%.3g %s", f, unit)
 }
 
 // callID is an update ID that is the same when the same run makes the same call
