@@ -150,10 +150,13 @@ func (e *portClashError) Error() string { return "a port was taken: " + e.said }
 
 // failure says how the process ended, with the last of its output.
 func (p *process) failure() error {
-	said := p.lastWords(1500)
-	if strings.Contains(said, "address already in use") {
-		return &portClashError{said}
+	// A server that misses a port panics: the reason stands before a long trace.
+	for line := range strings.Lines(p.lastWords(1 << 20)) {
+		if strings.Contains(line, "address already in use") {
+			return &portClashError{strings.TrimSpace(line)}
+		}
 	}
+	said := p.lastWords(1500)
 	status := "exit status 0"
 	if p.err != nil {
 		status = p.err.Error()

@@ -221,7 +221,7 @@ func (s *Server) admit(ctx context.Context, opts Options, st state, lock *os.Fil
 	if err := nameHolder(lock, s.PID); err != nil {
 		return err
 	}
-	if err := s.settle(ctx, opts); err != nil {
+	if err := s.settle(ctx, opts, st); err != nil {
 		return err
 	}
 	st.Initialized = true

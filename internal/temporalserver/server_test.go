@@ -238,3 +238,31 @@ func TestKilledAnywhereInItsStart(t *testing.T) {
 	_, err := dial(t, s, "default").CountWorkflow(t.Context(), &workflowservice.CountWorkflowExecutionsRequest{})
 	require.NoError(t, err)
 }
+
+// Two that choose the same free port at the same moment must not take each other's
+// server for their own.
+func TestServersThatStartTogetherKeepApart(t *testing.T) {
+	t.Parallel()
+	type started struct {
+		server *Server
+		err    error
+	}
+	const count = 3
+	all := make(chan started, count)
+	for range count {
+		dir := t.TempDir()
+		go func() {
+			s, err := Start(t.Context(), Options{DataDir: dir, StandardPorts: true})
+			all <- started{s, err}
+		}()
+	}
+	addresses := map[string]bool{}
+	for range count {
+		s := <-all
+		require.NoError(t, s.err)
+		t.Cleanup(func() { require.NoError(t, s.server.Stop(context.Background())) })
+		addresses[s.server.Address] = true
+		require.Nil(t, s.server.Err())
+	}
+	require.Len(t, addresses, count)
+}

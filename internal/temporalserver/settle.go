@@ -22,7 +22,7 @@ import (
 const pollEvery = 20 * time.Millisecond
 
 // settle returns when the server answers and the namespace is as asked.
-func (s *Server) settle(ctx context.Context, opts Options) error {
+func (s *Server) settle(ctx context.Context, opts Options, st state) error {
 	conn, err := grpc.NewClient("passthrough:///"+s.Address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // loopback only
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -33,10 +33,10 @@ func (s *Server) settle(ctx context.Context, opts Options) error {
 		return err
 	}
 	defer conn.Close()
-	if err := s.until(ctx, "its frontend answers", frontendServes(conn)); err != nil {
+	if err := s.until(ctx, "its frontend answers", s.itself(st.Port, frontendServes(conn))); err != nil {
 		return err
 	}
-	if err := s.until(ctx, "its Web UI answers", s.uiServes); err != nil {
+	if err := s.until(ctx, "its Web UI answers", s.itself(st.UIPort, s.uiServes)); err != nil {
 		return err
 	}
 	if err := s.until(ctx, "namespace "+opts.Namespace+" is there", namespaceKnown(conn, opts.Namespace)); err != nil {
@@ -86,6 +86,16 @@ func frontendServes(conn *grpc.ClientConn) func(context.Context) error {
 			return fmt.Errorf("health is %s", r.GetStatus())
 		}
 		return nil
+	}
+}
+
+// itself is check once this server has the port: before, somebody else may answer.
+func (s *Server) itself(port int, check func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := s.process.listens(port); err != nil {
+			return err
+		}
+		return check(ctx)
 	}
 }
 
