@@ -337,7 +337,7 @@ func (c *campaign) kill(ctx context.Context, s step, k strike, over <-chan struc
 	switch k.victim {
 	case killServing:
 		before := c.nowServing()
-		if _, err := killServer(before.id); err != nil {
+		if _, err := killServer(ctx, before.id); err != nil {
 			return err
 		}
 		c.killed(k.victim)
@@ -380,7 +380,7 @@ func (c *campaign) killStandby(ctx context.Context, over <-chan struct{}) (bool,
 				return false, err
 			}
 			for _, s := range servers {
-				if killed, err := killServer(s.ID); killed || err != nil {
+				if killed, err := killServer(ctx, s.ID); killed || err != nil {
 					return killed, err
 				}
 			}

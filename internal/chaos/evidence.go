@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,15 +14,27 @@ import (
 	"go.temporal.io/api/temporalproto"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+
+	"lifeboat/activities/cloud"
+	"lifeboat/activities/cloud/local"
+	"lifeboat/internal/demo/inventory"
 )
 
-// keepEvidence writes the history of every workflow as JSON, while Temporal still runs.
+// keepEvidence writes what is at the sites, and the history of every workflow as
+// JSON, while they and Temporal are still there.
 func (c *campaign) keepEvidence(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	if c.world != nil {
+		for _, p := range c.world.Sites() {
+			if err := c.saveSite(ctx, p); err != nil {
+				return err
+			}
+		}
+	}
 	if c.control == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
 	dir := filepath.Join(c.Dir, "histories")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -54,6 +67,45 @@ func saveHistory(ctx context.Context, t client.Client, id, run, path string) err
 		return fmt.Errorf("history of %s: %w", id, err)
 	}
 	return os.WriteFile(path, text, 0o600)
+}
+
+// saveSite writes what a site and its ledger hold, and what its servers have said.
+func (c *campaign) saveSite(ctx context.Context, p *local.Provider) error {
+	servers, err := p.Servers(ctx, cloud.Filter{})
+	if err != nil {
+		return err
+	}
+	entries, err := p.Entries(ctx, cloud.LedgerFilter{})
+	if err != nil {
+		return err
+	}
+	items, err := inventory.List(ctx, p, nil)
+	if err != nil {
+		return err
+	}
+	text, err := json.MarshalIndent(map[string]any{"servers": servers, "ledger": entries, "resources": items}, "", " ")
+	if err != nil {
+		return err
+	}
+	name := p.Site().Name
+	if err := os.WriteFile(filepath.Join(c.Dir, "logs", "site-"+name+".json"), text, 0o600); err != nil {
+		return err
+	}
+	outputs, err := filepath.Glob(filepath.Join(p.Site().Directory, "run", "servers", "*", "output.log"))
+	if err != nil {
+		return err
+	}
+	for _, path := range outputs {
+		said, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(c.Dir, "logs", name+"-"+filepath.Base(filepath.Dir(path))+".log")
+		if err := os.WriteFile(to, said, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // silent keeps the client's view of a killed Temporal out of the report.

@@ -170,7 +170,7 @@ func (r *round) failover(ctx context.Context) error {
 	r.hold(hostOf(old)) // until it is checked
 	req := workflows.OperationRequest{Point: "current-time"}
 	if !r.planned {
-		if _, err := killServer(r.origin.id); err != nil {
+		if _, err := killServer(ctx, r.origin.id); err != nil {
 			return err
 		}
 		r.killed(killServing)

@@ -54,8 +54,8 @@ func serverPID(id string) int {
 	return 0
 }
 
-// killServer kills the process of a server; false when none runs.
-func killServer(id string) (bool, error) {
+// killServer kills the process of a server and waits until it is gone; false when none runs.
+func killServer(ctx context.Context, id string) (bool, error) {
 	pid := serverPID(id)
 	if pid == 0 {
 		return false, nil
@@ -64,7 +64,10 @@ func killServer(id string) (bool, error) {
 	if errors.Is(err, unix.ESRCH) {
 		return false, nil
 	}
-	return err == nil, err
+	if err != nil {
+		return false, err
+	}
+	return true, stage.Poll(ctx, 10*time.Second, func() (bool, error) { return serverPID(id) != pid, nil })
 }
 
 // startServer starts a server again, as its owner does who finds it down.
