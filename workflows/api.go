@@ -147,6 +147,7 @@ const (
 	OutcomeFailed  Outcome = "failed"
 	OutcomeAborted Outcome = "aborted"
 	OutcomeCleaned Outcome = "cleaned" // a drill whose resources are deleted
+	OutcomeSkipped Outcome = "skipped" // a scheduled drill that the plan refused
 )
 
 // Report is what `drill|failover|failback show -o json` prints.

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -196,10 +197,18 @@ func (d *drill) tell(ctx workflow.Context, state DrillState) {
 
 // ScheduledDrill is what a schedule starts: it asks the plan for a drill, waits until
 // it is green or failed, cleans it, and fails when the drill failed (which pauses
-// the schedule, so that somebody looks).
+// the schedule, so that somebody looks). A drill that the plan refuses now, since one
+// is open or a failover runs, is skipped.
 func (w *Workflows) ScheduledDrill(ctx workflow.Context, in ScheduledDrillInput) (Report, error) {
 	var ref OperationRef
-	if err := callInto(ctx, w.Timing, PlanID(in.Plan), UpdateDrill, OperationRequest{Point: "latest"}, "start the drill", &ref); err != nil {
+	err := callInto(ctx, w.Timing, PlanID(in.Plan), UpdateDrill, OperationRequest{Point: "latest"}, "start the drill", &ref)
+	var refused *temporal.ApplicationError
+	if errors.As(err, &refused) && refused.Type() == ErrRefused {
+		reason := refused.Message()
+		workflow.SetCurrentDetails(ctx, "Skipped: "+reason)
+		return Report{Operation: OpDrill, Plan: in.Plan, Outcome: OutcomeSkipped, Reason: reason}, nil
+	}
+	if err != nil {
 		return Report{}, err
 	}
 	var report Report
