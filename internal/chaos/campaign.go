@@ -83,8 +83,7 @@ type upcoming struct {
 
 // Run runs a campaign. The error of a failure names the seed and where to look.
 func Run(ctx context.Context, o Options) (Summary, error) {
-	c := &campaign{Options: o, rng: rand.New(rand.NewPCG(o.Seed, o.Seed))}
-	c.summary.Kills = map[victim]int{}
+	c := newCampaign(o)
 	began := time.Now()
 	err := c.setUp(ctx)
 	if err == nil {
@@ -100,6 +99,10 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 		err = errors.Join(err, c.keepEvidence(context.WithoutCancel(ctx)))
 	}
 	return c.summary, errors.Join(err, c.tearDown(context.WithoutCancel(ctx)))
+}
+
+func newCampaign(o Options) *campaign {
+	return &campaign{Options: o, rng: rand.New(rand.NewPCG(o.Seed, o.Seed)), summary: Summary{Kills: map[victim]int{}}}
 }
 
 // cycles repeats the life cycle until there were enough kills.

@@ -83,3 +83,19 @@ func TestChaos(t *testing.T) {
 	require.GreaterOrEqual(t, summary.Total(), *kills)
 	require.NoError(t, os.RemoveAll(dir))
 }
+
+// TestTheSeedDecides draws the kills of two campaigns: the same seed gives the same.
+func TestTheSeedDecides(t *testing.T) {
+	t.Parallel()
+	draw := func(seed uint64) (text string) {
+		c := newCampaign(Options{Seed: seed})
+		for range 3 {
+			for _, s := range c.lifeCycle() {
+				text += fmt.Sprintln(s.name, c.draw(s))
+			}
+		}
+		return text
+	}
+	require.Equal(t, draw(7), draw(7))
+	require.NotEqual(t, draw(7), draw(8))
+}

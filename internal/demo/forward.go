@@ -34,7 +34,7 @@ func (s *story) build(ctx context.Context) (err error) {
 	}
 	s.page.took(time.Since(began))
 	s.page.say("sites primary, recovery and names, on %s", s.ground.Words)
-	if s.world, err = stage.OpenWorld(ctx, s.ground.Sites, ""); err != nil {
+	if s.world, err = stage.OpenWorld(ctx, s.ground.Sites, s.Executable); err != nil {
 		return err
 	}
 	var server cloud.Server
@@ -195,7 +195,7 @@ func (s *story) isolated(ctx context.Context, drilled *http.Client, url, network
 	}
 	words := "isolated in a network namespace of its own"
 	if !n.Isolated {
-		words = "not isolated: " + n.Note
+		words = "not isolated from each other (that needs root)"
 	}
 	s.page.say("production goes on to number %d, the drill stays at %d: %s", ack.Number.Number, after.Newest.Number, words)
 	return nil

@@ -58,7 +58,7 @@ func (s *story) register(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.page.say("%s of %s sent; production was never without its data", size(view.Replication.BytesSent), size(view.Replication.BytesTotal))
+	s.page.say("%s sent of %s of data: the rest was still at the recovery site", size(view.Replication.BytesSent), size(view.Replication.BytesTotal))
 	if view.Replication.BytesSent > view.Replication.BytesTotal/4 {
 		s.fault("register: %s were sent, that is no delta", size(view.Replication.BytesSent))
 	}

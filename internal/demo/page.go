@@ -33,7 +33,7 @@ func (p *page) command(line string) { p.pending = line }
 
 // took shows the command that ran, broken into lines as in a shell script, and how long it took.
 func (p *page) took(d time.Duration) {
-	lines := wrap(p.pending, commandColumn)
+	lines := wrap(p.pending, commandColumn-2)
 	for i, line := range lines {
 		lead := "    $ "
 		if i > 0 {
@@ -68,11 +68,7 @@ func (p *page) blank() { fmt.Fprintln(p.w) }
 func (p *page) table(rows [][]string) {
 	t := tabwriter.NewWriter(p.w, 0, 8, 3, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprint(t, "    ")
-		for _, cell := range row {
-			fmt.Fprint(t, cell, "\t")
-		}
-		fmt.Fprintln(t)
+		fmt.Fprintln(t, "    "+strings.Join(row, "\t"))
 	}
 	_ = t.Flush() // as any other line
 }

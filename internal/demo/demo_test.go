@@ -1,0 +1,115 @@
+package demo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/zap"
+
+	"lifeboat/activities"
+	"lifeboat/internal/demo/numbers"
+	"lifeboat/internal/demo/stage"
+	"lifeboat/internal/temporalserver"
+	"lifeboat/workflows"
+	"lifeboat/workflows/plan"
+)
+
+// programs builds what the demo runs, as it is delivered, and returns lifeboat.
+func programs(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, pkg := range map[string]string{"lifeboat": "lifeboat/starter", "lifeboat-worker": "lifeboat/worker"} {
+		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg).CombinedOutput()
+		require.NoError(t, err, string(out))
+	}
+	temporal, err := temporalserver.Find(t.Context(), dir, zap.NewNop())
+	require.NoError(t, err)
+	require.NoError(t, os.Symlink(temporal, filepath.Join(dir, "temporal")))
+	return filepath.Join(dir, "lifeboat")
+}
+
+func TestTheWholeStory(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	data := filepath.Join(t.TempDir(), "story")
+	var told bytes.Buffer
+	err := Run(ctx, Options{Executable: programs(t), Data: data, Size: 64 << 20, Out: &told})
+	t.Log(told.String())
+	require.NoError(t, err)
+	require.Contains(t, told.String(), "Every promise was kept.")
+	require.NoDirExists(t, data, "the demo leaves nothing behind")
+}
+
+func TestTheDemoDoesNotTakeADirectoryOfSomebodyElse(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "precious"), nil, 0o600))
+	err := Run(t.Context(), Options{Data: dir, Out: &bytes.Buffer{}})
+	require.ErrorContains(t, err, "not empty")
+	require.FileExists(t, filepath.Join(dir, "precious"))
+}
+
+func TestFaultsOfAResult(t *testing.T) {
+	t.Parallel()
+	rto, rpo := 2.0, 1.0
+	good := func() result {
+		return result{name: "failover", m: numbers.Measurement{RPO: time.Second},
+			report: workflows.Report{Outcome: workflows.OutcomeDone, RTOSeconds: &rto, RPOSeconds: &rpo, RPOSource: "application"}}
+	}
+	require.Empty(t, good().faults(workflows.OutcomeDone))
+	for want, spoil := range map[string]func(*result){
+		"outcome failed":         func(r *result) { r.report.Outcome = workflows.OutcomeFailed },
+		"2 resources left over":  func(r *result) { r.report.Resources = activities.Counts{Left: 2} },
+		"no RTO":                 func(r *result) { r.report.RTOSeconds = nil },
+		"no RPO by the applicat": func(r *result) { r.report.RPOSource = "point" },
+		"the database 3.00 s":    func(r *result) { r.m.RPO = 3 * time.Second },
+		"a hole":                 func(r *result) { r.m.Problems = []string{"a hole"} },
+	} {
+		r := good()
+		spoil(&r)
+		faults := r.faults(workflows.OutcomeDone)
+		require.Len(t, faults, 1, want)
+		require.Contains(t, faults[0], want)
+	}
+}
+
+func TestCommandsAreShownAsTheyCanBeTyped(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, `lifeboat local create-server app --command '["x", "y"]'`, shown([]string{"local", "create-server", "app", "--command", `["x", "y"]`}))
+	require.Equal(t, []string{"aa bb", "cc", "dddddddd", "e"}, wrap("aa bb cc dddddddd e", 5))
+	require.Equal(t, "70.2 MiB", size(73609052))
+}
+
+func TestACommandThatFailsSaysWhatItSaid(t *testing.T) {
+	t.Parallel()
+	script := filepath.Join(t.TempDir(), "lifeboat")
+	require.NoError(t, os.WriteFile(script, []byte("#!/bin/sh\necho 'no such plan' >&2\nexit 2\n"), 0o700))
+	c := &cli{executable: script, out: &page{w: &bytes.Buffer{}}}
+	err := c.run(t.Context(), nil, "drill", "start", "shop")
+	var failed *commandError
+	require.True(t, errors.As(err, &failed))
+	require.Equal(t, "lifeboat drill start shop: exit status 2: no such plan", fmt.Sprint(err))
+}
+
+func TestAPlanOfTheStageIsValid(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, err := stage.WritePlan(dir, filepath.Join(dir, "sites"), "/usr/bin/lifeboat", stage.ChooseAddresses(), 8*time.Second)
+	require.NoError(t, err)
+	require.FileExists(t, file)
+	loaded, err := plan.Load(file)
+	require.NoError(t, err)
+	resolved, err := plan.Resolve(loaded)
+	require.NoError(t, err)
+	require.Len(t, resolved.Servers, 1)
+	require.Contains(t, resolved.Servers[0].Script, "__numbers-newest")
+}
