@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,6 +46,9 @@ type house struct {
 	user  *syscall.Credential // nil = whoever runs the tests
 	dev   *exec.Cmd
 	ended chan struct{}
+	mount string // what to unmount at the end
+	// Programs in other places than usual; empty = this one, and the one of TestMain.
+	box, temporal string
 }
 
 // newHouse starts a dev on a new directory. At the end of the test everything is
@@ -68,7 +72,7 @@ func emptyHouse(t *testing.T) *house {
 // env is the environment of the programs.
 func (h *house) env() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TEMPORAL_") })
-	return append(env, "LIFEBOAT_DATA="+h.dir, "LIFEBOAT_TEMPORAL="+programs.temporal, "HOME="+h.dir, "TMPDIR="+os.TempDir())
+	return append(env, "LIFEBOAT_DATA="+h.dir, "LIFEBOAT_TEMPORAL="+cmp.Or(h.temporal, programs.temporal), "HOME="+h.dir, "TMPDIR="+os.TempDir())
 }
 
 // start starts dev and waits until it says that it is ready.
@@ -144,8 +148,11 @@ func (h *house) destroy() {
 		h.t.Logf("left: process %d: %s", pid, bytes.ReplaceAll(command, []byte{0}, []byte{' '}))
 		_ = unix.Kill(pid, unix.SIGKILL)
 	}
+	if h.mount != "" {
+		assert.NoError(h.t, unix.Unmount(h.mount, 0))
+	}
 	assert.NoError(h.t, os.RemoveAll(h.dir))
-	assert.NoError(h.t, os.Remove(h.logFile()))
+	assert.NoError(h.t, os.RemoveAll(h.logFile()))
 }
 
 // evidence logs what may say why the test failed.

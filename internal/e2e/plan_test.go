@@ -90,8 +90,12 @@ func (h *house) site(name string) string { return filepath.Join(h.dir, "sites", 
 // createBox starts a server at the primary site and gives the way to speak with it.
 func (h *house) createBox(name string, n int, disks ...string) (cloud.Server, box) {
 	h.t.Helper()
-	self, err := os.Executable()
-	require.NoError(h.t, err)
+	self := h.box
+	if self == "" {
+		var err error
+		self, err = os.Executable()
+		require.NoError(h.t, err)
+	}
 	args := []string{"local", "create-server", name, "--site", "primary", "--network", "main", "--ip", h.ip(n),
 		"--port", strconv.Itoa(boxPort), "--public", "--command", fmt.Sprintf("[%q, %q]", self, boxArgument)}
 	for _, d := range disks {

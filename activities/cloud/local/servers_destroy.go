@@ -60,7 +60,8 @@ func (p *Provider) Destroy(ctx context.Context) error {
 			return osError("Destroy", p.path(name), err)
 		}
 	}
-	if err := os.Remove(p.site.Directory); err != nil && !isAny(err, unix.ENOTEMPTY, unix.EEXIST, fs.ErrNotExist) {
+	// What others have put there stays, and so does a mount point.
+	if err := os.Remove(p.site.Directory); err != nil && !isAny(err, unix.ENOTEMPTY, unix.EEXIST, unix.EBUSY, fs.ErrNotExist) {
 		return osError("Destroy", p.site.Directory, err)
 	}
 	return nil
