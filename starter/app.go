@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -33,6 +34,7 @@ type app struct {
 	output, logLevel            string
 	timeout                     time.Duration
 	requestID                   string
+	requestOnce                 sync.Once
 
 	env     func(string) string
 	now     func() time.Time

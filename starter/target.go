@@ -186,9 +186,11 @@ func newRequestID() string { return rand.Text() }
 // request gives the identifier of a command for one subject: stable with
 // --request-id, so that a repeated command is executed once.
 func (a *app) request(subject string) string {
-	if a.requestID == "" {
-		a.requestID = newRequestID()
-	}
+	a.requestOnce.Do(func() { // several servers are asked at once
+		if a.requestID == "" {
+			a.requestID = newRequestID()
+		}
+	})
 	return a.requestID + "/" + subject
 }
 
