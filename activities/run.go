@@ -78,8 +78,9 @@ func run[T any](ctx context.Context, work func(ctx context.Context) (T, error)) 
 	}
 	stop := t.beatWhile(ctx)
 	result, err := work(context.WithValue(ctx, trackerKey{}, t))
+	err = answer(ctx, err) // before the last heartbeat can change what ctx says
 	stop()
-	return result, answer(ctx, err)
+	return result, err
 }
 
 // do is run for work without a result.
@@ -100,7 +101,9 @@ func (t *tracker) beatWhile(ctx context.Context) (stop func()) {
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
-			t.beat(beating)
+			// Not with beating: a heartbeat that is cut off by the end of the work
+			// would count as one that did not get through, and end the activity.
+			t.beat(ctx)
 			select {
 			case <-beating.Done():
 				return
