@@ -173,8 +173,14 @@ func (s *server) observe(ctx workflow.Context, status activities.StreamStatus) {
 	before := s.Stream.Status.LastPoint
 	s.Stream.Status = status
 	s.Health, s.HealthReason = Health(status.Health), status.HealthReason
-	if p, ok := phaseOf(s.Direction, string(status.Stage)); ok && s.Operation == "" {
+	switch p, ok := phaseOf(s.Direction, string(status.Stage)); {
+	case !ok || s.Operation != "":
+	case s.Phase != PhaseRealTime && s.Phase != PhaseReverseRealTime:
 		s.setPhase(ctx, p, status.HealthReason)
+	case p != s.Phase && s.Health == HealthOK:
+		// A stream that begins anew after an abort or a cancel finds a complete copy
+		// and its points: the server stays protected while it catches up.
+		s.Health, s.HealthReason = HealthResyncing, "replication catches up with what has changed since the newest point"
 	}
 	if status.LastPoint != nil && (before == nil || before.ID != status.LastPoint.ID || len(s.Points) == 0) {
 		s.refreshPoints(ctx)

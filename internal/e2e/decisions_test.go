@@ -33,7 +33,7 @@ func TestPeopleDecide(t *testing.T) {
 	t.Log("it waits for approval: the wait runs out, the failover does not")
 	said = h.ends(waitOver, "failover", "start", "shop", "--yes", "--timeout", "8s")
 	assert.Contains(t, said, "goes on")
-	report := h.waitsForApproval()
+	report := h.waitsFor("approve")
 	assert.Nil(t, report.Stamps.Serving, "traffic is not switched")
 	assert.Contains(t, h.ends(refused, "drill", "start", "shop"), "failing-over")
 	assert.Contains(t, h.ends(refused, "failover", "commit", "shop"), "failing-over")
@@ -42,7 +42,7 @@ func TestPeopleDecide(t *testing.T) {
 	report = ask[workflows.Report](h, "failover", "abort", "shop", "--wait")
 	assert.Equal(t, workflows.OutcomeAborted, report.Outcome)
 	assert.Zero(t, report.Resources.Left, report.Resources.LeftOver)
-	h.do("replication", "status", "shop", "--wait=real-time")
+	assert.Equal(t, workflows.PhaseRealTime, h.server("shop/db").Phase)
 	h.eventually("the source server runs again", source.alive)
 	source.writeLine("data", 0, "production goes on")
 	h.awaitHealth("shop/db", workflows.HealthOK)
@@ -50,7 +50,7 @@ func TestPeopleDecide(t *testing.T) {
 	t.Log("approve: traffic is switched")
 	ref := ask[workflows.OperationRef](h, "failover", "start", "shop", "--yes", "--detach")
 	assert.Equal(t, "failover/shop/2", ref.WorkflowID)
-	h.waitsForApproval()
+	h.waitsFor("approve")
 	report = ask[workflows.Report](h, "failover", "approve", "shop", "--by", "ann", "--note", "all green", "--wait")
 	require.Equal(t, workflows.OutcomeDone, report.Outcome, report.Reason)
 	away := boxAt(t, report.Servers[0].Public)
@@ -60,24 +60,11 @@ func TestPeopleDecide(t *testing.T) {
 	t.Log("cancel: home again, what was written abroad is lost")
 	away.writeLine("data", 0, "written abroad")
 	h.do("failover", "cancel", "shop", "--yes", "--wait")
+	assert.Contains(t, h.server("shop/db").Allowed, workflows.CmdFailover, "protected all the time: the next outage may come now")
 	h.eventually("the source server runs again", source.alive)
 	assert.Equal(t, "production goes on", source.line("data", 0))
 	view := h.awaitHealth("shop/db", workflows.HealthOK)
 	assert.Equal(t, workflows.PhaseRealTime, view.Phase)
 	assert.Nil(t, view.Recovered)
 	assert.Contains(t, h.ends(refused, "failover", "commit", "shop"), "real-time")
-}
-
-// waitsForApproval waits until the failover of the plan waits for a person.
-func (h *house) waitsForApproval() (report workflows.Report) {
-	h.t.Helper()
-	h.eventually("it waits for a person", func() error {
-		report = ask[workflows.Report](h, "failover", "show", "shop")
-		if report.Outcome != workflows.OutcomeWaiting {
-			return assert.AnError
-		}
-		return nil
-	})
-	assert.Contains(h.t, report.Reason, "approve")
-	return report
 }
