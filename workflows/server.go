@@ -28,6 +28,7 @@ type server struct {
 	removed  bool
 	loops    int                 // goroutines that must end before the run may
 	unfollow workflow.CancelFunc // detaches from the stream
+	shown    string              // by search attributes
 }
 
 // Server is the entity of a protected server: it owns the life cycle of contract
@@ -109,6 +110,11 @@ func (s *server) setPhase(ctx workflow.Context, p Phase, reason string) {
 // publish shows the state in the Web UI.
 func (s *server) publish(ctx workflow.Context) {
 	workflow.SetCurrentDetails(ctx, s.markdown(workflow.Now(ctx)))
+	shown := string(s.Phase) + " at " + s.sourceSite().Name
+	if shown == s.shown {
+		return // each upsert is an event in the history
+	}
+	s.shown = shown
 	err := workflow.UpsertTypedSearchAttributes(ctx, KeyPlan.ValueSet(s.Plan), KeyServer.ValueSet(s.Spec.Name),
 		KeyPhase.ValueSet(string(s.Phase)), KeySite.ValueSet(s.sourceSite().Name))
 	if err != nil {
@@ -186,6 +192,22 @@ func (s *server) observe(ctx workflow.Context, status activities.StreamStatus) {
 		s.refreshPoints(ctx)
 	}
 	s.publish(ctx)
+}
+
+// follow moves the phase on with the stage of the stream. A server that has a
+// complete copy stays in real-time while a stream that was started again catches up.
+func (s *server) follow(ctx workflow.Context, status activities.StreamStatus) {
+	p, ok := phaseOf(s.Direction, status.Stage)
+	if !ok || s.Operation != "" || p == s.Phase {
+		return
+	}
+	if s.Phase == PhaseRealTime || s.Phase == PhaseReverseRealTime {
+		if s.Health == HealthOK {
+			s.Health, s.HealthReason = HealthResyncing, "replication was started again and catches up; the recovery points are kept"
+		}
+		return
+	}
+	s.setPhase(ctx, p, status.HealthReason)
 }
 
 // phaseOf maps the stage of a stream to the phase of its server.
