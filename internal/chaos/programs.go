@@ -25,75 +25,119 @@ type program interface {
 	start(ctx context.Context) error
 }
 
-// worker is a lifeboat-worker process.
+// worker is a lifeboat-worker process under a supervisor, as `lifeboat dev` or an
+// init system is one: a worker that is started while Temporal is away gives up.
 type worker struct {
 	label string
 	path  string
 	args  []string
 	log   string
 
-	mu    sync.Mutex
-	cmd   *exec.Cmd
-	ended chan struct{}
+	mu      sync.Mutex
+	process *os.Process
+	wanted  bool          // false: it is being killed
+	crash   error         // it ended in a way that a supervisor must not hide
+	ended   chan struct{} // the supervisor has ended
 }
+
+// Supervision of a worker.
+const (
+	restartPause = 300 * time.Millisecond
+	exitPanic    = 2 // of a Go program
+)
 
 func (w *worker) name() string { return w.label }
 
 func (w *worker) start(context.Context) error {
+	started, ended := make(chan error, 1), make(chan struct{})
+	w.mu.Lock()
+	w.wanted, w.ended = true, ended
+	w.mu.Unlock()
+	go w.supervise(started, ended)
+	return <-started
+}
+
+// supervise runs the worker until it is killed.
+func (w *worker) supervise(started chan<- error, ended chan<- struct{}) {
+	defer close(ended)
+	// Pdeathsig means the death of the thread that forked: it must live as long.
+	runtime.LockOSThread()
+	for {
+		cmd, err := w.launch()
+		select {
+		case started <- err:
+		default: // not the first time
+		}
+		if cmd == nil {
+			return
+		}
+		_ = cmd.Wait() // its state says it all
+		if !w.goesOn(cmd.ProcessState) {
+			return
+		}
+		time.Sleep(restartPause) // nothing to wait for: Temporal may be back by then
+	}
+}
+
+// launch starts the process, unless it is not wanted any more.
+func (w *worker) launch() (*exec.Cmd, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !w.wanted {
+		return nil, nil
+	}
 	log, err := os.OpenFile(w.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return err
+		w.crash = err
+		return nil, err
 	}
 	defer log.Close()
 	fmt.Fprintf(log, "--- start %s\n", time.Now().Format(time.RFC3339Nano))
-	w.cmd = exec.Command(w.path, w.args...)
-	w.cmd.Stdout, w.cmd.Stderr = log, log
-	w.cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
-	cmd, ended, started := w.cmd, make(chan struct{}), make(chan error)
-	w.ended = ended
-	go func() {
-		// Pdeathsig means the death of the thread that forked: it must live as long.
-		runtime.LockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err == nil {
-			_ = cmd.Wait() // killed, or its log says why
-		}
-		close(ended)
-	}()
-	if err := <-started; err != nil {
-		return fmt.Errorf("start %s: %w", w.label, err)
+	cmd := exec.Command(w.path, w.args...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		w.crash = fmt.Errorf("start %s: %w", w.label, err)
+		return nil, w.crash
 	}
-	return nil
+	w.process = cmd.Process
+	return cmd, nil
+}
+
+// goesOn tells whether an ended process is started again.
+func (w *worker) goesOn(state *os.ProcessState) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if state.ExitCode() == exitPanic {
+		w.crash = fmt.Errorf("%s: %s (see %s)", w.label, state, w.log)
+	}
+	return w.wanted && w.crash == nil
 }
 
 func (w *worker) kill(ctx context.Context) error {
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.cmd == nil {
+	process, ended := w.process, w.ended
+	w.wanted = false
+	if process != nil {
+		_ = process.Kill() // gone already: the same
+	}
+	w.mu.Unlock()
+	if ended == nil {
 		return nil
 	}
-	_ = w.cmd.Process.Kill() // gone already: the same
 	select {
-	case <-w.ended:
+	case <-ended:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-// alive says why a worker does not run though nobody killed it.
+// alive says how a worker has ended that must not end like that.
 func (w *worker) alive() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	select {
-	case <-w.ended:
-		return fmt.Errorf("%s ended by itself: %v (see %s)", w.label, w.cmd.ProcessState, w.log)
-	default:
-		return nil
-	}
+	return w.crash
 }
 
 // orchestrator is the Temporal server.

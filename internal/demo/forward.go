@@ -230,6 +230,7 @@ func (s *story) disaster(ctx context.Context) error {
 func (s *story) tell(r result) {
 	s.page.say("serves again after %s; newest write found is %s old; %d acknowledged writes found, %d lost",
 		seconds(r.report.RTOSeconds), short(r.m.RPO), r.m.Found, r.m.LostAfter)
+	s.page.say("longest steps: %s", longest(r.report))
 	if r.m.Check.OK {
 		s.page.say("the database's own check passes: %d numbers without a hole, both disks of one instant", r.m.Check.Count)
 	}

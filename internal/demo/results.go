@@ -1,9 +1,11 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,4 +92,18 @@ func (s *story) fault(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	s.faults = append(s.faults, text)
 	s.page.say("! %s", text)
+}
+
+// longest says in words in which steps the time of an operation went.
+func longest(report workflows.Report) string {
+	steps := slices.Clone(report.Steps)
+	steps = slices.DeleteFunc(steps, func(s workflows.StepReport) bool { return s.Ended == nil })
+	slices.SortStableFunc(steps, func(a, b workflows.StepReport) int {
+		return cmp.Compare(b.Ended.Sub(b.Started), a.Ended.Sub(a.Started))
+	})
+	var words []string
+	for _, s := range steps[:min(3, len(steps))] {
+		words = append(words, s.Name+" "+short(s.Ended.Sub(s.Started)))
+	}
+	return strings.Join(words, ", ")
 }
