@@ -56,7 +56,8 @@ func (h *house) reachable(program string) string {
 	}
 	text, err := os.ReadFile(program)
 	require.NoError(h.t, err)
-	path := filepath.Join(h.dir, filepath.Base(program))
+	path := filepath.Join(h.dir, "programs", filepath.Base(program))
+	require.NoError(h.t, os.MkdirAll(filepath.Dir(path), 0o755))
 	require.NoError(h.t, os.WriteFile(path, text, 0o755))
 	return path
 }
