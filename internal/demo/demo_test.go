@@ -16,10 +16,8 @@ import (
 
 	"lifeboat/activities"
 	"lifeboat/internal/demo/numbers"
-	"lifeboat/internal/demo/stage"
 	"lifeboat/internal/temporalserver"
 	"lifeboat/workflows"
-	"lifeboat/workflows/plan"
 )
 
 // programs builds what the demo runs, as it is delivered, and returns lifeboat.
@@ -98,18 +96,4 @@ func TestACommandThatFailsSaysWhatItSaid(t *testing.T) {
 	var failed *commandError
 	require.True(t, errors.As(err, &failed))
 	require.Equal(t, "lifeboat drill start shop: exit status 2: no such plan", fmt.Sprint(err))
-}
-
-func TestAPlanOfTheStageIsValid(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	file, err := stage.WritePlan(dir, filepath.Join(dir, "sites"), "/usr/bin/lifeboat", stage.ChooseAddresses(), 8*time.Second)
-	require.NoError(t, err)
-	require.FileExists(t, file)
-	loaded, err := plan.Load(file)
-	require.NoError(t, err)
-	resolved, err := plan.Resolve(loaded)
-	require.NoError(t, err)
-	require.Len(t, resolved.Servers, 1)
-	require.Contains(t, resolved.Servers[0].Script, "__numbers-newest")
 }
