@@ -4,11 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"time"
 
-	"go.temporal.io/sdk/activity"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
+
+	"lifeboat/activities/cloud"
 )
 
 // Control is how a workflow asks another one to do something and gets an answer;
@@ -18,9 +20,10 @@ type Control struct{ Client client.Client }
 // Call sends an Update to an entity and returns its answer. The same update ID
 // again gives the same answer; a refusal keeps its type and details.
 func (c *Control) Call(ctx context.Context, in CallInput) (json.RawMessage, error) {
-	done := make(chan struct{})
-	defer close(done)
-	go beatWhileWaiting(ctx, done)
+	return run(ctx, func(ctx context.Context) (json.RawMessage, error) { return c.call(ctx, in) })
+}
+
+func (c *Control) call(ctx context.Context, in CallInput) (json.RawMessage, error) {
 	options := client.UpdateWorkflowOptions{WorkflowID: in.WorkflowID, UpdateName: in.Update, UpdateID: in.UpdateID,
 		WaitForStage: client.WorkflowUpdateStageCompleted}
 	if in.Argument != nil {
@@ -28,11 +31,11 @@ func (c *Control) Call(ctx context.Context, in CallInput) (json.RawMessage, erro
 	}
 	handle, err := c.Client.UpdateWorkflow(ctx, options)
 	if err != nil {
-		return nil, callError(err)
+		return nil, c.callError(ctx, in, err)
 	}
 	var answer json.RawMessage
 	if err := handle.Get(ctx, &answer); err != nil {
-		return nil, callError(err)
+		return nil, c.callError(ctx, in, err)
 	}
 	if len(answer) == 0 {
 		answer = json.RawMessage("null")
@@ -40,8 +43,9 @@ func (c *Control) Call(ctx context.Context, in CallInput) (json.RawMessage, erro
 	return answer, nil
 }
 
-// callError keeps what the other workflow said; everything else is tried again.
-func callError(err error) error {
+// callError keeps what the other workflow said. An entity that has ended does not
+// answer any more; everything else is tried again.
+func (c *Control) callError(ctx context.Context, in CallInput, err error) error {
 	var app *temporal.ApplicationError
 	if errors.As(err, &app) {
 		var details json.RawMessage
@@ -51,21 +55,14 @@ func callError(err error) error {
 		}
 		return temporal.NewApplicationErrorWithOptions(app.Message(), app.Type(), options)
 	}
-	return err
-}
-
-// beatWhileWaiting heartbeats until done: the wait itself is bounded by the update.
-func beatWhileWaiting(ctx context.Context, done <-chan struct{}) {
-	ticker := time.NewTicker(time.Second)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-done:
-			return
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			activity.RecordHeartbeat(ctx)
-		}
+	var gone *serviceerror.NotFound
+	if !errors.As(err, &gone) {
+		return err
 	}
+	d, derr := c.Client.DescribeWorkflowExecution(ctx, in.WorkflowID, "")
+	ended := derr == nil && d.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING
+	if ended || errors.As(derr, &gone) {
+		return cloud.E(cloud.NotFound, "Call", "workflow "+in.WorkflowID, "has ended or never was", "apply the plan again", err)
+	}
+	return err
 }

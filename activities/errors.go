@@ -80,7 +80,7 @@ var replicationCodes = []struct {
 	{replication.ErrUnknownStream, cloud.NotFound, "", ""},
 	{replication.ErrUnknownPoint, cloud.NotFound, "", ""},
 	{replication.ErrPointInUse, cloud.InUse, "", ""},
-	{replication.ErrConsumed, cloud.Conflict, cloud.GiveUp, "choose an earlier point"},
+	{replication.ErrConsumed, cloud.Conflict, cloud.GiveUp, ""},
 	{replication.ErrInvalidSpec, cloud.InvalidInput, "", ""},
 	{replication.ErrNoCut, cloud.Unsupported, cloud.AskPerson, "use a file system with reflinks (btrfs, xfs), or a runtime that can be paused"},
 	{replication.ErrStopped, cloud.Conflict, cloud.GiveUp, ""},

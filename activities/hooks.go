@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -39,7 +40,7 @@ type SitePauser struct {
 
 // Pause implements [replication.Pauser].
 func (p SitePauser) Pause(ctx context.Context, spec replication.SourceSpec) (func() error, error) {
-	q, err := cloud.As[cloud.Quiescer](p.Provider, "Quiescer")
+	q, err := cloud.As[cloud.Quiescer](p.Provider, "pausing of servers")
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +48,35 @@ func (p SitePauser) Pause(ctx context.Context, spec replication.SourceSpec) (fun
 	if limit == 0 {
 		limit = 30 * time.Second
 	}
-	return q.PauseServer(ctx, spec.Labels[labelID], limit)
+	id := spec.Labels[labelID]
+	resume, err := q.PauseServer(ctx, id, limit)
+	if cloud.CodeOf(err) == cloud.Conflict {
+		return p.standing(ctx, id, err)
+	}
+	return resume, err
+}
+
+// standing is the pause of a server that does not run: nothing writes, as long as it
+// has not been started at the end.
+func (p SitePauser) standing(ctx context.Context, id string, conflict error) (func() error, error) {
+	servers, err := cloud.As[cloud.Servers](p.Provider, "servers")
+	if err != nil {
+		return nil, err
+	}
+	stands := func(ctx context.Context) (bool, error) {
+		s, err := servers.Server(ctx, id)
+		return s.State == cloud.Stopped || s.State == cloud.Failing, err
+	}
+	if ok, err := stands(ctx); err != nil || !ok {
+		return nil, errors.Join(conflict, err)
+	}
+	return func() error {
+		ok, err := stands(context.WithoutCancel(ctx))
+		if err == nil && !ok {
+			err = cloud.E(cloud.Conflict, "Pause", "server "+id, "was started while its disks were read", "", nil)
+		}
+		return err
+	}, nil
 }
 
 // SitePoints takes the snapshots behind recovery points at the agent's site, each
@@ -88,7 +117,8 @@ func (p SitePoints) making(snapshots cloud.Snapshots, req replication.PointReque
 	l := req.Labels
 	scope := Scope{Site: p.Provider.Site(), Plan: l[labelPlan], Server: l[labelServer], Operation: l[labelOp], Role: RolePoint}
 	return making[cloud.Snapshot]{p: p.Provider, t: p.Timing, scope: scope, kind: cloud.KindSnapshot, step: "point " + req.ID, name: name,
-		get: snapshots.Snapshot, list: snapshots.Snapshots, of: func(s cloud.Snapshot) cloud.Resource { return s.Resource },
+		tags: map[string]string{cloud.TagPoint: req.ID},
+		get:  snapshots.Snapshot, list: snapshots.Snapshots, of: ofSnapshot,
 		start: func(ctx context.Context, in cloud.Create) (cloud.Snapshot, error) {
 			made, err := snapshots.StartSnapshots(ctx, cloud.CreateSnapshots{Create: in, Disks: []string{disk}})
 			if err != nil {
@@ -100,11 +130,11 @@ func (p SitePoints) making(snapshots cloud.Snapshots, req replication.PointReque
 
 // Remove implements [replication.PointMaker]: snapshots that are gone already are fine.
 func (p SitePoints) Remove(ctx context.Context, point replication.Point) error {
-	snapshots, err := cloud.As[cloud.Snapshots](p.Provider, "Snapshots")
+	snapshots, err := cloud.As[cloud.Snapshots](p.Provider, "snapshots")
 	if err != nil {
 		return err
 	}
-	ledger, err := cloud.As[cloud.Ledger](p.Provider, "Ledger")
+	ledger, err := cloud.As[cloud.Ledger](p.Provider, "ledger")
 	if err != nil {
 		return err
 	}
@@ -116,20 +146,45 @@ func (p SitePoints) Remove(ctx context.Context, point replication.Point) error {
 	for _, e := range entries {
 		tokens[e.ID] = e.Token
 	}
-	for _, d := range point.Disks {
-		if d.Snapshot == "" {
-			continue
-		}
-		if err := cloud.IgnoreNotFound(snapshots.DeleteSnapshot(ctx, d.Snapshot)); err != nil {
+	ids, err := snapshotsOf(ctx, snapshots, point)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if err := cloud.IgnoreNotFound(snapshots.DeleteSnapshot(ctx, id)); err != nil {
 			return err
 		}
-		if t := tokens[d.Snapshot]; t != "" {
+		if t := tokens[id]; t != "" {
 			if err := ledger.Gone(ctx, t); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// snapshotsOf lists the snapshots of a point. Those of a point that was never completed
+// are not in the catalogue: they are found by their tag.
+func snapshotsOf(ctx context.Context, snapshots cloud.Snapshots, point replication.Point) ([]string, error) {
+	var ids []string
+	complete := len(point.Disks) > 0
+	for _, d := range point.Disks {
+		if d.Snapshot == "" {
+			complete = false
+			continue
+		}
+		ids = append(ids, d.Snapshot)
+	}
+	if complete {
+		return ids, nil
+	}
+	tagged, err := snapshots.Snapshots(ctx, cloud.Filter{Tags: map[string]string{cloud.TagPoint: point.ID}})
+	for _, s := range tagged {
+		if !slices.Contains(ids, s.ID) {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids, err
 }
 
 // superseded tells whether a heartbeat's answer means that this attempt should let go.

@@ -18,6 +18,14 @@ type Host struct {
 	Engine *replication.Engine
 	// Beat is how often waiting activities heartbeat; default 1 s.
 	Beat time.Duration
+	// record sends one heartbeat; nil = through the client of the worker.
+	record func(ctx, activity context.Context, details FollowDetails) error
+}
+
+// recordByClient sends a heartbeat on a context of its own, beside those of the SDK,
+// of which a single lost one would end the activity.
+func recordByClient(ctx, running context.Context, details FollowDetails) error {
+	return activity.GetClient(running).RecordActivityHeartbeat(ctx, activity.GetInfo(running).TaskToken, details)
 }
 
 // Identity returns the public-key fingerprint of the agent.
@@ -86,7 +94,10 @@ func isCancelled(ctx context.Context) bool {
 // beat heartbeats the stream's progress until done; when the workflow has cancelled
 // or another attempt has taken over, it calls detach.
 func (h *Host) beat(ctx context.Context, stream string, detach func(), done <-chan struct{}) {
-	client, token := activity.GetClient(ctx), activity.GetInfo(ctx).TaskToken
+	record := h.record
+	if record == nil {
+		record = recordByClient
+	}
 	ticker := time.NewTicker(h.beatEvery())
 	defer ticker.Stop()
 	for {
@@ -103,7 +114,7 @@ func (h *Host) beat(ctx context.Context, stream string, detach func(), done <-ch
 			continue // Wait reports the same error
 		}
 		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		err = client.RecordActivityHeartbeat(own, token, FollowDetails{Status: status})
+		err = record(own, ctx, FollowDetails{Status: status})
 		cancel()
 		if superseded(err) {
 			detach()

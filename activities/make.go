@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -19,8 +20,9 @@ type making[R any] struct {
 	t     Timing
 	scope Scope
 	kind  cloud.Kind
-	step  string // of the operation
-	name  string // of the resource
+	step  string            // of the operation
+	name  string            // of the resource
+	tags  map[string]string // beside those of the scope
 	start func(ctx context.Context, in cloud.Create) (R, error)
 	get   func(ctx context.Context, id string) (R, error)
 	list  func(ctx context.Context, f cloud.Filter) ([]R, error)
@@ -54,6 +56,12 @@ func (s Scope) tags(token string) map[string]string {
 	if s.Role != "" {
 		tags[cloud.TagRole] = s.Role
 	}
+	return tags
+}
+
+func (m making[R]) allTags(token string) map[string]string {
+	tags := m.scope.tags(token)
+	maps.Copy(tags, m.tags)
 	return tags
 }
 
@@ -119,7 +127,7 @@ func (m making[R]) create(ctx context.Context, ledger cloud.Ledger, token string
 	var r R
 	if len(found) > 0 {
 		r = found[0]
-	} else if r, err = m.start(ctx, cloud.Create{Token: token, Name: m.name, Tags: m.scope.tags(token), Repeat: repeat}); err != nil {
+	} else if r, err = m.start(ctx, cloud.Create{Token: token, Name: m.name, Tags: m.allTags(token), Repeat: repeat}); err != nil {
 		if cloud.IsNotFound(err) {
 			// The token is used up, or something that the resource needs is missing:
 			// either way nothing was made under it.

@@ -98,6 +98,9 @@ func (c *Cloud) reaching(ctx context.Context, in CheckServingInput) (dialFunc, e
 		return outside, nil
 	}
 	networks, err := capability[cloud.Networks](ctx, c, in.ServerSite, "networks")
+	if cloud.CodeOf(err) == cloud.Unsupported {
+		return outside, nil // another worker's site: what can be reached from here is all that can be asked
+	}
 	if err != nil {
 		return nil, err
 	}

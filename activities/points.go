@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -31,23 +32,25 @@ func (h *Host) SelectPoint(_ context.Context, in SelectPointInput) (Point, error
 	if err != nil {
 		return Point{}, Err(err)
 	}
-	point, err := choose(all, in)
-	if err != nil {
-		return Point{}, err
-	}
-	if point.Kind == replication.PointCurrentTime {
-		if err := h.Engine.ConsumePoint(in.Stream, point.ID, in.Operation); err != nil {
-			return Point{}, Err(err)
+	candidates := choose(all, in)
+	for i, point := range candidates {
+		if point.Kind == replication.PointCurrentTime {
+			err := h.Engine.ConsumePoint(in.Stream, point.ID, in.Operation)
+			if errors.Is(err, replication.ErrConsumed) && i+1 < len(candidates) && in.Selector != SelectCurrentTime {
+				continue // used up by another operation: the next one that fits
+			}
+			if err != nil {
+				return Point{}, Err(err)
+			}
 		}
+		return point, Err(h.Engine.UsePoint(in.Stream, point.ID, true))
 	}
-	if err := h.Engine.UsePoint(in.Stream, point.ID, true); err != nil {
-		return Point{}, Err(err)
-	}
-	return point, nil
+	return Point{}, temporal.NewApplicationErrorWithOptions(noPoint(all, in), NotFound, temporal.ApplicationErrorOptions{NonRetryable: true})
 }
 
-// choose finds the point that a selector means; points are newest first.
-func choose(points []Point, in SelectPointInput) (Point, error) {
+// choose finds the points that a selector may mean, the best first; points are newest first.
+func choose(points []Point, in SelectPointInput) []Point {
+	var fit []Point
 	at, err := time.Parse(time.RFC3339Nano, in.Selector)
 	isTime := err == nil
 	for _, p := range points {
@@ -56,19 +59,14 @@ func choose(points []Point, in SelectPointInput) (Point, error) {
 		}
 		switch {
 		case p.ID == in.Selector,
-			in.Selector == SelectLatest && !consumedByOther(p, in),
+			in.Selector == SelectLatest,
 			in.Selector == SelectCurrentTime && p.Kind == replication.PointCurrentTime,
 			in.Selector == SelectNewestTested && p.TestedAt != nil,
 			isTime && !p.Time.After(at):
-			return p, nil
+			fit = append(fit, p)
 		}
 	}
-	return Point{}, temporal.NewApplicationErrorWithOptions(noPoint(points, in), NotFound, temporal.ApplicationErrorOptions{NonRetryable: true})
-}
-
-// consumedByOther: current-time that some operation has used already is no latest point.
-func consumedByOther(p Point, in SelectPointInput) bool {
-	return p.Kind == replication.PointCurrentTime && p.Consumed && in.Before != nil
+	return fit
 }
 
 // noPoint says what there is instead.

@@ -77,8 +77,9 @@ func (c *Cloud) patiently(ctx context.Context, limit time.Duration, what, mend s
 			seen = Seen{At: c.now(), Detail: detail}
 			return true, nil
 		}
-		// The answer that the end of the limit cut off says nothing.
-		if last == nil || limited.Err() == nil {
+		// The answer that the end of the limit cut off says nothing. A connection may
+		// notice the end before the context does.
+		if end, _ := limited.Deadline(); last == nil || time.Now().Before(end) {
 			last = err
 		}
 		note(ctx, what+": "+last.Error())

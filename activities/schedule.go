@@ -9,23 +9,22 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
+
+	"lifeboat/activities/cloud"
 )
 
 // catchUp is how late a scheduled drill may still start after an outage.
 const catchUp = 10 * time.Minute
 
-// drillArgument is what the schedule gives to the workflow that it starts.
-type drillArgument struct {
-	Plan       string        `json:"plan"`
-	CleanAfter time.Duration `json:"clean_after"`
-}
-
 // SyncSchedule makes the schedule of a plan's drills what the plan says; without
 // Cron it is deleted. Doing it again changes nothing.
 func (c *Control) SyncSchedule(ctx context.Context, in ScheduleInput) error {
+	return scheduleError(in, c.syncSchedule(ctx, in))
+}
+
+func (c *Control) syncSchedule(ctx context.Context, in ScheduleInput) error {
 	schedules := c.Client.ScheduleClient()
-	id := "drill-schedule/" + in.Plan
-	handle := schedules.GetHandle(ctx, id)
+	handle := schedules.GetHandle(ctx, in.ScheduleID)
 	if in.Cron == "" {
 		err := handle.Delete(ctx)
 		var gone *serviceerror.NotFound
@@ -35,9 +34,9 @@ func (c *Control) SyncSchedule(ctx context.Context, in ScheduleInput) error {
 		return err
 	}
 	spec := client.ScheduleSpec{CronExpressions: []string{in.Cron}, TimeZoneName: in.TimeZone}
-	action := &client.ScheduleWorkflowAction{ID: id, Workflow: "ScheduledDrill", TaskQueue: "lifeboat",
-		Args: []any{drillArgument{Plan: in.Plan, CleanAfter: in.CleanAfter}}, StaticSummary: "scheduled drill of plan " + in.Plan}
-	_, err := schedules.Create(ctx, client.ScheduleOptions{ID: id, Spec: spec, Action: action, CatchupWindow: catchUp,
+	action := &client.ScheduleWorkflowAction{ID: in.ScheduleID, Workflow: in.Workflow, TaskQueue: in.TaskQueue,
+		Args: []any{ScheduledDrill{Plan: in.Plan, CleanAfter: in.CleanAfter}}, StaticSummary: "scheduled drill of plan " + in.Plan}
+	_, err := schedules.Create(ctx, client.ScheduleOptions{ID: in.ScheduleID, Spec: spec, Action: action, CatchupWindow: catchUp,
 		Overlap: enumspb.SCHEDULE_OVERLAP_POLICY_SKIP, PauseOnFailure: true, Note: "from plan " + in.Plan})
 	if err == nil {
 		return nil
@@ -50,4 +49,13 @@ func (c *Control) SyncSchedule(ctx context.Context, in ScheduleInput) error {
 		s.Spec, s.Action = &spec, action
 		return &client.ScheduleUpdate{Schedule: &s}, nil
 	}})
+}
+
+// scheduleError tells a schedule that can never be right from a server that is away.
+func scheduleError(in ScheduleInput, err error) error {
+	var invalid *serviceerror.InvalidArgument
+	if errors.As(err, &invalid) {
+		return Err(cloud.E(cloud.InvalidInput, "SyncSchedule", "schedule "+in.ScheduleID, invalid.Error(), "correct the plan's drill schedule", err))
+	}
+	return Err(err)
 }

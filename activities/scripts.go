@@ -21,6 +21,11 @@ func (c *Cloud) RunScript(ctx context.Context, in RunScriptInput) (ScriptResult,
 		}
 		r, err := scripts.StartScript(ctx, cloud.RunScript{Token: clientToken("script", in.Scope, in.Step, in.ServerID, 0),
 			Server: in.ServerID, Content: in.Content, Env: in.Env, Timeout: in.Timeout})
+		if cloud.CodeOf(err) == cloud.Conflict {
+			// The server does not run, and will not by itself: somebody has to decide.
+			_, message, _ := Explain(Err(err))
+			return ScriptResult{}, fatal(ScriptFailed, "script on "+in.ServerID, message, "see why the server ended; start it and retry, or skip the step")
+		}
 		if err != nil {
 			return ScriptResult{}, err
 		}

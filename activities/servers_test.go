@@ -119,7 +119,7 @@ func TestTrafficFollowsAddressAndName(t *testing.T) {
 	in := CheckServingInput{Site: w.site, Zone: "example.org", Name: record.Name, Expect: address.Public, Port: port, HTTP: "/", Timeout: 30 * time.Second}
 	assert.Contains(t, must[Seen](w, w.acts.CheckServing, in).Detail, "db")
 
-	in.Expect, in.Timeout = "192.0.2.1", 200*time.Millisecond
+	in.Expect, in.Timeout = "192.0.2.1", time.Second
 	_, err := attempt[Seen](w, w.acts.CheckServing, in)
 	assert.ErrorContains(t, refused(w, NotReady, err), "still leads to "+address.Public)
 

@@ -160,7 +160,7 @@ func (p *planEntity) apply(ctx workflow.Context, req ApplyRequest) (PlanView, er
 	if req.Plan.Drills != p.Spec.Drills {
 		d := req.Plan.Drills
 		err := workflow.ExecuteActivity(p.t.mutate(ctx, TaskQueue, "schedule of drills"), controlActs.SyncSchedule,
-			activities.ScheduleInput{Plan: p.Name, Cron: d.Schedule, TimeZone: d.TimeZone, CleanAfter: d.CleanAfter.D()}).Get(ctx, nil)
+			activities.ScheduleInput{ScheduleID: ScheduleID(p.Name), Workflow: ScheduledDrillWorkflow, TaskQueue: TaskQueue, Plan: p.Name, Cron: d.Schedule, TimeZone: d.TimeZone, CleanAfter: d.CleanAfter.D()}).Get(ctx, nil)
 		if err != nil {
 			return PlanView{}, err
 		}
@@ -245,7 +245,7 @@ func (p *planEntity) remove(ctx workflow.Context, _ DeleteRequest) error {
 		return err
 	}
 	defer p.mu.Unlock()
-	err := workflow.ExecuteActivity(p.t.mutate(ctx, TaskQueue, "remove the schedule of drills"), controlActs.SyncSchedule, activities.ScheduleInput{Plan: p.Name}).Get(ctx, nil)
+	err := workflow.ExecuteActivity(p.t.mutate(ctx, TaskQueue, "remove the schedule of drills"), controlActs.SyncSchedule, activities.ScheduleInput{ScheduleID: ScheduleID(p.Name), Plan: p.Name}).Get(ctx, nil)
 	if err != nil {
 		return err
 	}

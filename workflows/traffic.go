@@ -115,8 +115,11 @@ func (r *recovery) served(ctx workflow.Context, rec plan.Record, names activitie
 		limit = r.o.t.HealthDefault
 	}
 	limit += rec.TTL.D()
-	return workflow.ExecuteActivity(r.o.t.within(ctx, CloudQueue(names), "traffic through "+rec.Name, limit), cloudActs.CheckServing,
-		activities.CheckServingInput{Site: names, Zone: rec.Zone, Name: rec.Name, Expect: reach(&r.server), Port: port, HTTP: h.HTTP, Timeout: limit}).Get(ctx, nil)
+	in := activities.CheckServingInput{Site: names, Zone: rec.Zone, Name: rec.Name, Expect: reach(&r.server), Port: port, HTTP: h.HTTP, Timeout: limit}
+	if r.server.Public == "" {
+		in.ServerSite, in.NetworkID = r.where, r.server.NetworkID // its users are in its network
+	}
+	return workflow.ExecuteActivity(r.o.t.within(ctx, CloudQueue(names), "traffic through "+rec.Name, limit), cloudActs.CheckServing, in).Get(ctx, nil)
 }
 
 func recordNames(records []plan.Record) string {

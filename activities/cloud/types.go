@@ -51,6 +51,7 @@ const (
 	TagOperation = "lifeboat-operation" // workflow ID of the operation that made it
 	TagToken     = "lifeboat-token"     // client token, so that it is found again
 	TagRole      = "lifeboat-role"      // replica | point | recovered | drill
+	TagPoint     = "lifeboat-point"     // snapshots: the recovery point that they belong to
 )
 
 // Resource is what all resources have in common.
