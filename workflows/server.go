@@ -194,22 +194,6 @@ func (s *server) observe(ctx workflow.Context, status activities.StreamStatus) {
 	s.publish(ctx)
 }
 
-// follow moves the phase on with the stage of the stream. A server that has a
-// complete copy stays in real-time while a stream that was started again catches up.
-func (s *server) follow(ctx workflow.Context, status activities.StreamStatus) {
-	p, ok := phaseOf(s.Direction, status.Stage)
-	if !ok || s.Operation != "" || p == s.Phase {
-		return
-	}
-	if s.Phase == PhaseRealTime || s.Phase == PhaseReverseRealTime {
-		if s.Health == HealthOK {
-			s.Health, s.HealthReason = HealthResyncing, "replication was started again and catches up; the recovery points are kept"
-		}
-		return
-	}
-	s.setPhase(ctx, p, status.HealthReason)
-}
-
 // phaseOf maps the stage of a stream to the phase of its server.
 func phaseOf(d Direction, stage string) (Phase, bool) {
 	forward := map[string]Phase{"starting": PhaseStarting, "full": PhaseFullReplication, "real-time": PhaseRealTime}
