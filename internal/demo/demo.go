@@ -58,7 +58,12 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	s.cli = &cli{executable: o.Executable, env: environment(s.Data), out: s.page}
-	defer func() { err = errors.Join(err, s.end(context.WithoutCancel(ctx), err)) }()
+	defer func() {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx) // what it has interrupted is of no interest
+		}
+		err = errors.Join(err, s.end(context.WithoutCancel(ctx), err))
+	}()
 	for _, chapter := range []func(context.Context) error{
 		s.build, s.protect, s.drill, s.disaster, s.switchPoint, s.commit, s.reverse, s.failback, s.register, s.goodbye,
 	} {
@@ -120,7 +125,7 @@ func (s *story) end(ctx context.Context, cause error) error {
 	if s.ground != nil {
 		errs = append(errs, s.ground.Clear(ctx))
 	}
-	if cause != nil && s.house != nil {
+	if cause != nil && s.house != nil && !errors.Is(cause, context.Canceled) {
 		s.page.say("logs of what went wrong are in %s", s.Data)
 		return errors.Join(errs...)
 	}

@@ -16,6 +16,7 @@ type Ground struct {
 	dir     string
 	Sites   string // directory of the sites
 	mounted bool
+	image   string
 	Words   string // what the sites are on
 }
 
@@ -68,11 +69,11 @@ func (g *Ground) mount(ctx context.Context, name string, mkfs []string) error {
 			return errors.Join(fmt.Errorf("%s: %w: %s", args[0], err, lastLine(out)), os.Remove(image))
 		}
 	}
-	g.mounted = true
+	g.mounted, g.image = true, image
 	return nil
 }
 
-// Clear takes the file system away; a loop device goes with its last mount.
+// Clear takes the file system and its image away; the loop device goes with its last mount.
 func (g *Ground) Clear(ctx context.Context) error {
 	if !g.mounted {
 		return nil
@@ -87,7 +88,7 @@ func (g *Ground) Clear(ctx context.Context) error {
 		return fmt.Errorf("umount %s: %s: %w", g.Sites, lastLine(out), err)
 	}
 	g.mounted = false
-	return nil
+	return os.Remove(g.image)
 }
 
 // Poll asks again and again until done, an error or the limit.
