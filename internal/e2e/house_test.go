@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -46,7 +47,9 @@ type house struct {
 	user  *syscall.Credential // nil = whoever runs the tests
 	dev   *exec.Cmd
 	ended chan struct{}
-	mount string // what to unmount at the end
+	// Networks without rights are 127.N.0.0/24 and the next one.
+	loopback int
+	mount    string // what to unmount at the end
 	// Programs in other places than usual; empty = this one, and the one of TestMain.
 	box, temporal string
 }
@@ -60,11 +63,14 @@ func newHouse(t *testing.T) *house {
 	return h
 }
 
+// houses counts them, by two.
+var houses atomic.Int32
+
 func emptyHouse(t *testing.T) *house {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "lifeboat-e2e-") // short: paths of sockets have a limit
 	require.NoError(t, err)
-	h := &house{t: t, dir: dir}
+	h := &house{t: t, dir: dir, loopback: int(houses.Add(2))%50 + 10}
 	t.Cleanup(h.destroy)
 	return h
 }
@@ -159,6 +165,10 @@ func (h *house) destroy() {
 
 // evidence logs what may say why the test failed.
 func (h *house) evidence() {
+	for _, args := range [][]string{{"local", "list"}, {"server", "list", "--timeout", "10s"}, {"report", "list", "shop", "--timeout", "10s"}} {
+		a := h.run(context.Background(), args...)
+		h.t.Logf("lifeboat %s: status %d\n%s%s", strings.Join(args, " "), a.status, a.result, a.said)
+	}
 	files, err := filepath.Glob(filepath.Join(h.dir, "logs", "*.log"))
 	if err != nil {
 		return

@@ -39,7 +39,7 @@ func TestVirtualMachineIsRecovered(t *testing.T) {
 	require.NoError(t, os.Truncate(disk, 16*mib))
 
 	h := newHouse(t)
-	server := ask[cloud.Server](h, "local", "create-server", "vm", "--site", "primary", "--network", "main", "--ip", h.ip(0), "--port", "80", "--public",
+	server := ask[cloud.Server](h, "local", "create-server", "vm", "--site", "primary", "--network", "main", "--cidr", h.range24()+"0/24", "--ip", h.ip(0), "--port", "80", "--public",
 		"--disk", "root="+disk, "--kernel", kernel, "--initrd", initrd, "--append", guesttest.Append, "--memory", "256MiB")
 	source := machine{h, server.Public, nil}
 	h.eventually("the virtual machine has booted", func() error { return source.says("from the factory") })

@@ -73,7 +73,6 @@ func TestFailoverWithoutThePrimarySite(t *testing.T) {
 	}
 	require.NoError(t, os.Rename(h.site("primary"), h.site("lost")))
 	require.NoError(t, os.WriteFile(h.site("primary"), []byte("a burnt house\n"), 0o600)) // nobody makes a new one
-	t.Cleanup(func() { assert.NoError(t, os.Remove(h.site("primary"))) })
 	h.eventually("the source server is dead", func() error {
 		if b.alive() == nil {
 			return errors.New("it answers")
@@ -98,4 +97,22 @@ func TestFailoverWithoutThePrimarySite(t *testing.T) {
 	assert.Equal(t, workflows.PhaseFailoverComplete, view.Phase)
 	assert.Empty(t, h.points("shop/db"), "commit removes the points")
 	require.NoError(t, boxAt(t, over.Servers[0].Public).alive())
+
+	// Later the site is there again, with what it had: the way home is open.
+	away := boxAt(t, over.Servers[0].Public)
+	away.writeLine("data", 0, "written abroad")
+	require.NoError(t, os.Remove(h.site("primary")))
+	require.NoError(t, os.Rename(h.site("lost"), h.site("primary")))
+	h.eventually("its agent is back", func() error {
+		if len(h.processes("--agent primary")) == 0 {
+			return errors.New("it does not run")
+		}
+		return nil
+	})
+	h.do("reverse", "register", "shop", "--wait")
+	h.do("reverse", "start", "shop", "--wait")
+	home := ask[workflows.Report](h, "failback", "start", "shop", "--yes")
+	require.Equal(t, workflows.OutcomeDone, home.Outcome, home.Reason)
+	assert.Equal(t, "written abroad", boxAt(t, home.Servers[0].Public).line("data", 0))
+	assert.Error(t, away.alive(), "only one serves")
 }

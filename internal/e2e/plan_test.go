@@ -31,7 +31,7 @@ func (h *house) range24() string {
 	if h.isRoot() {
 		return "10.20.0."
 	}
-	return "127.20.0."
+	return fmt.Sprintf("127.%d.0.", h.loopback) // shared by all tests: each has its own
 }
 
 func (h *house) isRoot() bool { return os.Geteuid() == 0 && h.user == nil }
@@ -42,7 +42,7 @@ func (h *house) recovered(n int) string {
 	if h.isRoot() {
 		return h.ip(n)
 	}
-	return fmt.Sprintf("127.21.0.%d", 11+n)
+	return fmt.Sprintf("127.%d.0.%d", h.loopback+1, 11+n)
 }
 
 // write writes the plan and returns its path.
@@ -96,7 +96,7 @@ func (h *house) createBox(name string, n int, disks ...string) (cloud.Server, bo
 		self, err = os.Executable()
 		require.NoError(h.t, err)
 	}
-	args := []string{"local", "create-server", name, "--site", "primary", "--network", "main", "--ip", h.ip(n),
+	args := []string{"local", "create-server", name, "--site", "primary", "--network", "main", "--cidr", h.range24() + "0/24", "--ip", h.ip(n),
 		"--port", strconv.Itoa(boxPort), "--public", "--command", fmt.Sprintf("[%q, %q]", self, boxArgument)}
 	for _, d := range disks {
 		args = append(args, "--disk", d)

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -134,7 +135,23 @@ func (w *proposal) network(s OfferedServer) {
 	name = w.unique("network ", name)
 	w.prefixes, w.networks[c.String()] = append(w.prefixes, c), name
 	w.f("    - {name: %s, site: %s, cidr: %s}\n", scalar(name), scalar(w.primary.Name), c)
+	if loopback.Overlaps(c) && c.Bits() > loopback.Bits() {
+		w.f("    - {name: %s, site: %s, cidr: %s} # other addresses: all of 127.0.0.0/8 is one machine's\n", scalar(name+"-recovery"), scalar(w.recovery.Name), neighbour(c))
+		return
+	}
 	w.f("    - {name: %s, site: %s, cidr: %s} # the same addresses: servers keep theirs\n", scalar(name+"-recovery"), scalar(w.recovery.Name), c)
+}
+
+// loopback networks are not isolated from each other: a server and its copy cannot
+// both have an address.
+var loopback = netip.MustParsePrefix("127.0.0.0/8")
+
+// neighbour is the network of the same size beside c, in 127.0.0.0/8.
+func neighbour(c netip.Prefix) netip.Prefix {
+	a := c.Masked().Addr().As4()
+	n := binary.BigEndian.Uint32(a[:]) ^ 1<<(32-c.Bits())
+	binary.BigEndian.PutUint32(a[:], n)
+	return netip.PrefixFrom(netip.AddrFrom4(a), c.Bits())
 }
 
 func (w *proposal) unique(kind, name string) string {
@@ -166,7 +183,7 @@ func (w *proposal) body(servers []OfferedServer) {
 			w.f("      disks: [%s] # left out = all\n", strings.Join(disks, ", "))
 		}
 		w.f("      launch:\n        cpu: 1 # check: the size of the recovered server is not that of the source by itself\n        memory: 512MiB\n")
-		if ip, err := netip.ParseAddr(s.IP); err == nil && c.Contains(ip) && ip != c.Addr() && ip != broadcast(c) && !w.used["ip "+ip.String()] {
+		if ip, err := netip.ParseAddr(s.IP); err == nil && !loopback.Overlaps(c) && c.Contains(ip) && ip != c.Addr() && ip != broadcast(c) && !w.used["ip "+ip.String()] {
 			w.used["ip "+ip.String()] = true
 			w.f("        ip: %s\n", ip)
 		}

@@ -66,3 +66,15 @@ func TestAnOfferThatMakesNoPlanIsAnErrorWithItsMend(t *testing.T) {
 	_, err = Propose(Offer{Sites: []Site{localSite("primary"), {Name: "recovery", Provider: "local"}}, Servers: []OfferedServer{{Site: "primary", Name: "web"}}})
 	require.ErrorContains(t, err, "a local site needs a directory")
 }
+
+func TestCopiesOnLoopbackGetAddressesOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	text, err := Propose(Offer{Sites: []Site{localSite("primary"), localSite("recovery")}, Servers: []OfferedServer{
+		{Site: "primary", Name: "db", IP: "127.20.0.11", Network: "main", CIDR: "127.20.0.0/24"}}})
+	require.NoError(t, err)
+	p, err := Read("proposed.yaml", text, nil)
+	require.NoError(t, err, string(text))
+	require.Len(t, p.Spec.Networks, 2)
+	require.Equal(t, "127.20.1.0/24", p.Spec.Networks[1].CIDR, "both would listen at one address of one machine")
+	require.Empty(t, p.Spec.Servers[0].Launch.IP)
+}
