@@ -14,7 +14,7 @@ TEMPORAL_LDFLAGS = -s -w -X $(TEMPORAL_CLI)/temporalcli.Version=$(TEMPORAL_VERSI
 
 # Packages that only drive built programs: the race detector would watch
 # nothing there. All others are tested under it.
-NO_RACE := ^lifeboat/(internal/chaos|deploy)(/|$$)
+NO_RACE := ^lifeboat/(internal/chaos|internal/e2e|deploy)(/|$$)
 # Two packages at a time: on two cores more only makes time-outs likelier.
 TEST_FLAGS ?= -p 2 -timeout 20m
 PKG ?= ./...

@@ -21,7 +21,6 @@ type planFile struct {
 	policy  string   // more keys of the point policy
 	spec    string   // more keys of the plan
 	launch  string   // replaces cpu and memory and the health check
-	port    int      // default boxPort
 }
 
 // ip of the numbered server, with and without rights.
