@@ -126,7 +126,7 @@ func (s *server) undone(ctx workflow.Context, req endRequest) error {
 	case OpFailover, OpFailback:
 		s.Epoch = req.Epoch
 		if err := s.startStream(ctx); err != nil {
-			s.noteUnreachable(req, err)
+			s.streamNotStarted(req.WorkflowID+" was undone", err)
 		}
 		if req.Operation == OpFailover {
 			s.setPhase(ctx, PhaseRealTime, req.Reason)
@@ -145,11 +145,12 @@ func (s *server) undone(ctx workflow.Context, req endRequest) error {
 	return nil
 }
 
-// noteUnreachable keeps the server in real-time with its points when replication
+// streamNotStarted keeps the server in real-time with its points when replication
 // could not be started again: the source is gone, and following will tell.
-func (s *server) noteUnreachable(req endRequest, err error) {
+func (s *server) streamNotStarted(after string, err error) {
 	s.Stream = &Stream{ID: s.streamID(), Epoch: s.Epoch, Source: s.sourceSite().Agent, Target: s.targetSite().Agent}
-	s.Health, s.HealthReason = HealthSourceUnreachable, "replication could not be started again after "+req.WorkflowID+": "+words(err)
+	s.Health, s.HealthReason = HealthSourceUnreachable, "after "+after+" replication could not be started again: "+words(err)+
+		"; when the source is back, stop and start replication: it goes on as a delta"
 }
 
 // drillState takes over where a drill stands.

@@ -3,6 +3,7 @@ package workflows
 import (
 	"encoding/json"
 
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"lifeboat/activities"
@@ -36,6 +37,9 @@ func (s *server) cancelFailover(ctx workflow.Context) error {
 	if err := checkHealth(ctx, s.t, primary, s.Spec.Launch.Health, &started); err != nil {
 		return err
 	}
+	if err := s.stillRuns(ctx, started); err != nil {
+		return err
+	}
 	epoch, err := s.activate(ctx, s.Spec.Primary.Name, 0)
 	if err != nil {
 		return err
@@ -48,12 +52,26 @@ func (s *server) cancelFailover(ctx workflow.Context) error {
 	if err := s.dropRecovered(ctx); err != nil {
 		return err
 	}
+	s.Health, s.HealthReason = HealthResyncing, "failover cancelled; catching up"
 	if err := s.startStream(ctx); err != nil {
-		return err
+		s.streamNotStarted("the failover was cancelled", err)
 	}
 	s.setPhase(ctx, PhaseRealTime, "failover cancelled")
-	s.Health, s.HealthReason = HealthResyncing, "failover cancelled; catching up"
 	return nil
+}
+
+// stillRuns looks once more at a server that was just started: one without a health
+// check may have ended again, and must not get the traffic.
+func (s *server) stillRuns(ctx workflow.Context, started activities.ServerInfo) error {
+	primary := site(s.Spec.Primary)
+	var now activities.ServerInfo
+	err := workflow.ExecuteActivity(s.t.read(ctx, CloudQueue(primary), "does it still run?"), cloudActs.InspectServer,
+		activities.InspectServerInput{Site: primary, Server: started.ID}).Get(ctx, &now)
+	if err == nil && now.State != started.State {
+		err = temporal.NewNonRetryableApplicationError("server "+started.ID+" at "+primary.Name+" was started and is "+now.State+" again: "+now.Message+
+			"; the recovered server goes on serving", activities.Failed, nil)
+	}
+	return err
 }
 
 // dropRecovered deletes the recovered server and its disks.
