@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"encoding/json"
+	"slices"
 
 	"go.temporal.io/sdk/workflow"
 
@@ -65,6 +66,9 @@ func (s *server) begin(ctx workflow.Context, req beginRequest) (ServerState, err
 	return s.ServerState, nil
 }
 
+// fencingNote stays until the server is home again.
+const fencingNote = "fencing of the source server is unknown: make sure that it does not run"
+
 // holdStream leaves the stream to an operation.
 func (s *server) holdStream() {
 	if s.Stream != nil {
@@ -107,13 +111,14 @@ func (s *server) finished(ctx workflow.Context, req endRequest) {
 		s.Recovered, s.RecoveredBy, s.RecoveredFrom = req.Server, req.WorkflowID, req.Point
 		s.Health, s.HealthReason = HealthOK, "runs at the recovery site, not replicated"
 		if req.Fencing == fencingUnknown {
-			s.Notes = append(s.Notes, "fencing of the source server is unknown: make sure that it does not run")
+			s.Notes = append(s.Notes, fencingNote)
 		}
 		s.setPhase(ctx, PhaseFailedOver, "")
 	case OpSwitch:
 		s.Recovered, s.RecoveredBy, s.RecoveredFrom = req.Server, req.WorkflowID, req.Point
 	case OpFailback:
 		s.Epoch, s.Stream = req.Epoch, nil
+		s.Notes = slices.DeleteFunc(s.Notes, func(n string) bool { return n == fencingNote })
 		s.Restored, s.RestoredBy, s.FailedBackOK = req.Server, req.WorkflowID, req.Reason == ""
 		s.Health, s.HealthReason = HealthOK, "runs at the primary site, not replicated"
 		s.setPhase(ctx, PhaseFailedBack, "")
