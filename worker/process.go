@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -102,6 +103,9 @@ func (p *process) run(ctx context.Context) (err error) {
 	}
 	c, err := p.connect(ctx)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to end before Temporal answered
+		}
 		return err
 	}
 	defer c.Close()
@@ -126,15 +130,17 @@ func (p *process) run(ctx context.Context) (err error) {
 	return err
 }
 
-// connect dials Temporal; an agent keeps trying, since its engine works without.
+// connect dials Temporal, and keeps trying while it does not answer: an agent's engine
+// works without, and the other roles may be started before the server.
 func (p *process) connect(ctx context.Context) (client.Client, error) {
 	pause := 200 * time.Millisecond
 	for {
 		c, err := dial.Client(ctx, dial.Options{Address: p.address, Namespace: p.namespace, Profile: p.profile, Logger: p.log})
-		if err == nil || !p.has("agent") {
+		var away *dial.UnreachableError
+		if err == nil || !errors.As(err, &away) {
 			return c, err
 		}
-		p.log.Warn("Temporal does not answer; replication goes on without it", zap.Error(err))
+		p.log.Warn("Temporal does not answer; trying again", zap.Bool("replication_goes_on", p.has("agent")), zap.Error(err))
 		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
