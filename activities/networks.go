@@ -97,7 +97,8 @@ func (c *Cloud) EnsureAddress(ctx context.Context, in EnsureAddressInput) (Addre
 }
 
 // MoveAddress moves a reserved public address to a server, or away from any. The
-// result says which server it pointed to before this activity first ran.
+// result says which server it pointed to before this activity first ran. A server
+// that has another reserved address keeps that one, and it is the result.
 func (c *Cloud) MoveAddress(ctx context.Context, in MoveAddressInput) (AddressInfo, error) {
 	return run(ctx, func(ctx context.Context) (AddressInfo, error) {
 		addresses, err := capability[cloud.Addresses](ctx, c, in.Site, "public addresses")
@@ -107,6 +108,9 @@ func (c *Cloud) MoveAddress(ctx context.Context, in MoveAddressInput) (AddressIn
 		a, err := addresses.Address(ctx, in.Name)
 		if err != nil {
 			return AddressInfo{}, err
+		}
+		if own, ok, err := ownAddress(ctx, addresses, in.ServerID, a.ID); err != nil || ok {
+			return own, err
 		}
 		before := a.Server
 		if p := progressOf(ctx); p.Before != nil {
@@ -127,4 +131,21 @@ func (c *Cloud) MoveAddress(ctx context.Context, in MoveAddressInput) (AddressIn
 		})
 		return AddressInfo{ID: a.ID, Public: a.Public, Server: before}, err
 	})
+}
+
+// ownAddress finds a reserved address, other than the given one, that a server has already.
+func ownAddress(ctx context.Context, addresses cloud.Addresses, server, but string) (AddressInfo, bool, error) {
+	if server == "" {
+		return AddressInfo{}, false, nil
+	}
+	all, err := addresses.Addresses(ctx, cloud.Filter{})
+	if err != nil {
+		return AddressInfo{}, false, err
+	}
+	for _, a := range all {
+		if a.Server == server && a.ID != but {
+			return AddressInfo{ID: a.ID, Public: a.Public, Server: server}, true, nil
+		}
+	}
+	return AddressInfo{}, false, nil
 }

@@ -130,6 +130,17 @@ func TestTrafficFollowsAddressAndName(t *testing.T) {
 	assert.True(t, cloud.IsNotFound(err))
 }
 
+func TestAServerKeepsTheReservedAddressThatItHas(t *testing.T) {
+	t.Parallel()
+	w := newPlace(t)
+	r := w.bringUp(w.snapshot())
+	own := must[AddressInfo](w, w.acts.EnsureAddress, EnsureAddressInput{Scope: w.scope, Step: "own", Name: "own"})
+	must[AddressInfo](w, w.acts.EnsureAddress, EnsureAddressInput{Scope: w.scope, Step: "address", Name: "www"})
+	must[AddressInfo](w, w.acts.MoveAddress, MoveAddressInput{Site: w.site, Name: "own", ServerID: r.server.ID})
+	got := must[AddressInfo](w, w.acts.MoveAddress, MoveAddressInput{Site: w.site, Name: "www", ServerID: r.server.ID})
+	assert.Equal(t, AddressInfo{ID: own.ID, Public: own.Public, Server: r.server.ID}, got)
+}
+
 // The first attempt moved the address and was lost; the second one still knows from where.
 func TestAnotherAttemptKnowsWhereTheAddressPointedBefore(t *testing.T) {
 	t.Parallel()
