@@ -78,9 +78,33 @@ func (s *server) prepareSite(ctx workflow.Context) error {
 			return err
 		}
 	}
+	if err := s.firstNames(ctx); err != nil {
+		return err
+	}
 	if ip := s.Spec.Launch.IP; ip != "" {
 		return workflow.ExecuteActivity(s.t.read(ctx, CloudQueue(recovery), "check address "+ip), cloudActs.CheckAddress,
 			activities.CheckAddressInput{Site: recovery, Network: network.ID, IP: ip}).Get(ctx, nil)
+	}
+	return nil
+}
+
+// firstNames points names that do not exist yet to the source server; a name that is
+// there is left alone until traffic is switched.
+func (s *server) firstNames(ctx workflow.Context) error {
+	for i, rec := range s.Spec.Records {
+		names := site(s.Spec.RecordSites[i])
+		var there []activities.Record
+		err := workflow.ExecuteActivity(s.t.read(ctx, CloudQueue(names), "where does "+rec.Name+" lead?"), cloudActs.GetNames,
+			activities.NamesInput{Site: names, Zone: rec.Zone, Name: rec.Name}).Get(ctx, &there)
+		if err != nil {
+			return err
+		}
+		if len(there) > 0 {
+			continue
+		}
+		if err := pointName(ctx, s.t, rec, names, reach(s.Primary), s.Epoch); err != nil {
+			return err
+		}
 	}
 	return nil
 }

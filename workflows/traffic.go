@@ -30,15 +30,18 @@ func switchTraffic(ctx workflow.Context, t Timing, spec *plan.ResolvedServer, wh
 		srv.Public = moved.Public
 	}
 	for i, rec := range spec.Records {
-		names := site(spec.RecordSites[i])
-		err := workflow.ExecuteActivity(t.critical(ctx, CloudQueue(names), "point "+rec.Name+" to "+reach(srv)), cloudActs.SetNames,
-			activities.SetNamesInput{Site: names, Zone: rec.Zone, Step: callID(ctx, rec.Name+"="+reach(srv)), Epoch: epoch,
-				Records: []activities.Record{{Name: rec.Name, Type: "A", TTL: rec.TTL.D(), Values: []string{reach(srv)}}}}).Get(ctx, nil)
-		if err != nil {
+		if err := pointName(ctx, t, rec, site(spec.RecordSites[i]), reach(srv), epoch); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pointName lets a DNS name lead to an address, and waits until every name server says so.
+func pointName(ctx workflow.Context, t Timing, rec plan.Record, names activities.Site, address string, epoch int64) error {
+	return workflow.ExecuteActivity(t.critical(ctx, CloudQueue(names), "point "+rec.Name+" to "+address), cloudActs.SetNames,
+		activities.SetNamesInput{Site: names, Zone: rec.Zone, Step: callID(ctx, rec.Name+"="+address), Epoch: epoch,
+			Records: []activities.Record{{Name: rec.Name, Type: "A", TTL: rec.TTL.D(), Values: []string{address}}}}).Get(ctx, nil)
 }
 
 // reach is the address under which users reach a server.
