@@ -74,11 +74,6 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 		return err
 	}
 	defer d.lock.Close()
-	// From the first Ctrl-C on, a second one must not wait for anything.
-	kill := make(chan os.Signal, 2)
-	context.AfterFunc(ctx, func() { signal.Notify(kill, os.Interrupt, syscall.SIGTERM) })
-	defer signal.Stop(kill)
-
 	if err := d.startTemporal(ctx); err != nil {
 		return err
 	}
@@ -91,6 +86,10 @@ func (a *app) dev(ctx context.Context, o devOptions) error {
 	if ctx.Err() != nil {
 		err = nil // stopping is how dev ends
 	}
+	// From here on, before anything is said of stopping, a second Ctrl-C is heard.
+	kill := make(chan os.Signal, 2)
+	signal.Notify(kill, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(kill)
 	return errors.Join(err, d.stop(kill))
 }
 
