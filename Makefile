@@ -63,7 +63,7 @@ check: $(BIN)/testreport ## the tests alone, with what is built already (PKG=./a
 	{ status=0; \
 	  $(GO) test -C tools/testreport -json ./... || status=1; \
 	  if [ -n "$$raced" ]; then $(GO) test -json -race $(TEST_FLAGS) $$raced || status=1; fi; \
-	  if [ -n "$$plain" ]; then $(GO) test -json $(TEST_FLAGS) $$plain || status=1; fi; \
+	  if [ -n "$$plain" ]; then $(GO) test -json -count=1 $(TEST_FLAGS) $$plain || status=1; fi; \
 	  exit $$status; \
 	} | $(BIN)/testreport $(if $(filter true 1,$(CI)),-no-skips)
 

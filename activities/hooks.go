@@ -138,29 +138,45 @@ func (p SitePoints) Remove(ctx context.Context, point replication.Point) error {
 	if err != nil {
 		return err
 	}
-	entries, err := ledger.Entries(ctx, cloud.LedgerFilter{Role: RolePoint})
-	if err != nil {
-		return err
-	}
-	tokens := map[string]string{}
-	for _, e := range entries {
-		tokens[e.ID] = e.Token
-	}
 	ids, err := snapshotsOf(ctx, snapshots, point)
 	if err != nil {
 		return err
 	}
 	for _, id := range ids {
+		token, err := tokenOf(ctx, snapshots, ledger, id)
+		if err != nil {
+			return err
+		}
 		if err := cloud.IgnoreNotFound(snapshots.DeleteSnapshot(ctx, id)); err != nil {
 			return err
 		}
-		if t := tokens[id]; t != "" {
-			if err := ledger.Gone(ctx, t); err != nil {
-				return err
-			}
+		if token == "" {
+			continue
+		}
+		if err := ledger.Gone(ctx, token); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// tokenOf finds the ledger entry of a snapshot: by its tag, or, when the snapshot is
+// gone already, by looking through the ledger.
+func tokenOf(ctx context.Context, snapshots cloud.Snapshots, ledger cloud.Ledger, id string) (string, error) {
+	snap, err := snapshots.Snapshot(ctx, id)
+	if err == nil || !cloud.IsNotFound(err) {
+		return snap.Tags[cloud.TagToken], err
+	}
+	entries, err := ledger.Entries(ctx, cloud.LedgerFilter{Role: RolePoint})
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		if e.ID == id && e.Deleted == nil {
+			return e.Token, nil
+		}
+	}
+	return "", nil
 }
 
 // snapshotsOf lists the snapshots of a point. Those of a point that was never completed

@@ -16,7 +16,7 @@ import (
 // report what it does.
 type Host struct {
 	Engine *replication.Engine
-	// Beat is how often waiting activities heartbeat; default 1 s.
+	// Beat is how often waiting activities heartbeat; default: see beatEvery.
 	Beat time.Duration
 	// record sends one heartbeat; nil = through the client of the worker.
 	record func(ctx, activity context.Context, details FollowDetails) error
@@ -98,7 +98,7 @@ func (h *Host) beat(ctx context.Context, stream string, detach func(), done <-ch
 	if record == nil {
 		record = recordByClient
 	}
-	ticker := time.NewTicker(h.beatEvery())
+	ticker := time.NewTicker(h.beatEvery(ctx))
 	defer ticker.Stop()
 	for {
 		select {
@@ -123,11 +123,13 @@ func (h *Host) beat(ctx context.Context, stream string, detach func(), done <-ch
 	}
 }
 
-func (h *Host) beatEvery() time.Duration {
+// beatEvery is a third of the silence after which the server gives an activity up, but
+// between 1 s and 5 s: each heartbeat is a write to Temporal's database.
+func (h *Host) beatEvery(ctx context.Context) time.Duration {
 	if h.Beat > 0 {
 		return h.Beat
 	}
-	return time.Second
+	return min(max(activity.GetInfo(ctx).HeartbeatTimeout/3, time.Second), 5*time.Second)
 }
 
 // SetStream changes interval, bandwidth or automatic resume of a running stream.

@@ -145,3 +145,14 @@ func (p *Provider) Entries(ctx context.Context, f cloud.LedgerFilter) ([]cloud.E
 	}
 	return entries, nil
 }
+
+// forgetEntry drops the entry of a resource that is long gone; the ledger would grow
+// for ever with the snapshots behind recovery points.
+func (t *tx) forgetEntry(token string) error {
+	var r ledgerRecord
+	found, err := t.get(ledgerBucket, token, &r)
+	if err != nil || !found || r.Deleted == nil {
+		return err
+	}
+	return t.del(ledgerBucket, token)
+}

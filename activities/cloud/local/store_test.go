@@ -195,7 +195,16 @@ func TestTokensGiveTheSameResourceAgain(t *testing.T) {
 	require.NoError(t, s.update(t.Context(), func(t *tx) error { return t.retire(cloud.KindDisk, "t") }))
 	_, _, err = claim("t", "r")
 	require.Equal(t, cloud.NotFound, cloud.CodeOf(err), "a token never makes a second resource")
-	require.NoError(t, s.update(t.Context(), func(t *tx) error { return t.sweep(time.Now().Add(2 * tokenLife)) }))
+	now := time.Now()
+	require.NoError(t, s.update(t.Context(), func(t *tx) error {
+		return t.put(ledgerBucket, "t", ledgerRecord{Entry: cloud.Entry{Token: "t", Deleted: &now}})
+	}))
+	require.NoError(t, s.update(t.Context(), func(t *tx) error { return t.sweep(now.Add(2 * tokenLife)) }))
+	require.NoError(t, s.view(t.Context(), func(tx *tx) error {
+		found, err := tx.get(ledgerBucket, "t", &ledgerRecord{})
+		require.False(t, found, "nor do their ledger entries")
+		return err
+	}))
 	third, old, err := claim("t", "r")
 	require.NoError(t, err)
 	require.False(t, old, "tokens of deleted resources do not pile up")

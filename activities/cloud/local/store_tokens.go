@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 
 	"lifeboat/activities/cloud"
@@ -114,6 +115,11 @@ func (t *tx) sweep(now time.Time) error {
 		}
 		if err := t.del(expiryBucket, id); err != nil {
 			return err
+		}
+		if _, token, ok := strings.Cut(key, "/"); ok {
+			if err := t.forgetEntry(token); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
