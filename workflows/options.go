@@ -26,6 +26,10 @@ type Timing struct {
 	HealthDefault time.Duration // time limit of a health check that names none
 }
 
+// taskTimeout is how soon Temporal gives a workflow's next decision to another worker
+// when one was killed in the middle of it: half of the default, since it counts in the RTO.
+const taskTimeout = 5 * time.Second
+
 // Standard is the profile for real clouds and real disasters.
 func Standard() Timing {
 	return Timing{

@@ -193,7 +193,7 @@ func (p *planEntity) addServers(ctx workflow.Context, req AddServersRequest) (Pl
 			continue
 		}
 		spec, _ := p.Spec.Server(name)
-		cctx := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: ServerID(p.Name, name), TaskQueue: TaskQueue,
+		cctx := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: ServerID(p.Name, name), TaskQueue: TaskQueue, WorkflowTaskTimeout: taskTimeout,
 			ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, StaticSummary: "protected server " + p.Name + "/" + name,
 			TypedSearchAttributes: temporal.NewSearchAttributes(KeyPlan.ValueSet(p.Name), KeyServer.ValueSet(name), KeySite.ValueSet(spec.Primary.Name))})
 		err := workflow.ExecuteChildWorkflow(cctx, ServerWorkflow, newServerState(p.Name, spec, p.Epoch)).GetChildWorkflowExecution().Get(ctx, nil)

@@ -132,7 +132,7 @@ func (p *planEntity) giveBack(ctx workflow.Context, ref OperationRef, epoch int6
 // launch starts the operation's workflow; it outlives this run of the plan.
 func (p *planEntity) launch(ctx workflow.Context, ref OperationRef, in OperationInput) error {
 	cctx := workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{WorkflowID: ref.WorkflowID, TaskQueue: TaskQueue,
-		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, Priority: priorityOf(ref.Operation),
+		ParentClosePolicy: enumspb.PARENT_CLOSE_POLICY_ABANDON, Priority: priorityOf(ref.Operation), WorkflowTaskTimeout: taskTimeout,
 		WorkflowIDReusePolicy: enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		StaticSummary:         fmt.Sprintf("%s of plan %s: %s", ref.Operation, p.Name, strings.Join(firstFew(ref.Servers), ", ")),
 		TypedSearchAttributes: temporal.NewSearchAttributes(KeyPlan.ValueSet(p.Name), KeyOperation.ValueSet(string(ref.Operation)))})
