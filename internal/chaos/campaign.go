@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"lifeboat/activities/cloud/local"
+	"lifeboat/internal/built"
 	"lifeboat/internal/demo/stage"
 	"lifeboat/workflows"
 )
@@ -30,7 +31,7 @@ type Options struct {
 	Seed     uint64
 	Kills    int    // stop after the operation in which this many kills are reached
 	Dir      string // for everything; histories and logs are in it after a failure
-	Binaries Binaries
+	Binaries built.Programs
 	Log      func(format string, args ...any)
 }
 

@@ -5,16 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
 
 	"lifeboat/activities/cloud/local"
-	"lifeboat/internal/temporalserver"
+	"lifeboat/internal/built"
 )
 
 var (
@@ -23,7 +20,7 @@ var (
 	raced = flag.Bool("chaos.race", false, "build the programs with the race detector")
 )
 
-var built Binaries
+var binaries built.Programs
 
 func TestMain(m *testing.M) {
 	local.RunHelper()
@@ -36,31 +33,17 @@ func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "lifeboat-bin-")
 	if err == nil {
 		defer os.RemoveAll(dir)
-		err = build(dir)
+		var flags []string
+		if *raced {
+			flags = []string{"-race"}
+		}
+		binaries, err = built.Build(context.Background(), dir, flags...)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "chaos:", err)
 		return 1
 	}
 	return m.Run()
-}
-
-func build(dir string) (err error) {
-	built = Binaries{Lifeboat: filepath.Join(dir, "lifeboat"), Worker: filepath.Join(dir, "lifeboat-worker")}
-	for path, pkg := range map[string]string{built.Lifeboat: "lifeboat/starter", built.Worker: "lifeboat/worker"} {
-		args := []string{"build", "-o", path}
-		if *raced {
-			args = append(args, "-race")
-		}
-		if out, err := exec.Command("go", append(args, pkg)...).CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w: %s", pkg, err, out)
-		}
-	}
-	// Building Temporal takes minutes on a machine that never did.
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
-	defer cancel()
-	built.Temporal, err = temporalserver.Find(ctx, dir, zap.NewNop())
-	return err
 }
 
 // TestChaos is the fault campaign. Its directory stays when it fails.
@@ -73,7 +56,7 @@ func TestChaos(t *testing.T) {
 	require.NoError(t, err)
 	t.Logf("seed %d: repeat with -chaos.seed=%d -chaos.kills=%d", number, number, *kills)
 	began := time.Now()
-	summary, err := Run(t.Context(), Options{Seed: number, Kills: *kills, Dir: dir, Binaries: built,
+	summary, err := Run(t.Context(), Options{Seed: number, Kills: *kills, Dir: dir, Binaries: binaries,
 		Log: func(format string, args ...any) {
 			t.Logf("%7.1fs  "+format, append([]any{time.Since(began).Seconds()}, args...)...)
 		}})

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lifeboat/internal/built"
 	"lifeboat/internal/temporalserver"
 	"lifeboat/workflows"
 )
@@ -182,12 +183,7 @@ type programs struct {
 	primary, recovery *worker
 }
 
-// Binaries are the programs that the campaign runs.
-type Binaries struct {
-	Lifeboat, Worker, Temporal string
-}
-
-func newPrograms(b Binaries, dir, sites string) *programs {
+func newPrograms(b built.Programs, dir, sites string) *programs {
 	logs := filepath.Join(dir, "logs")
 	site := func(name string) string { return name + "=" + filepath.Join(sites, name) }
 	// The Temporal address is known only when it runs: see startAll.

@@ -6,17 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.uber.org/zap"
 
 	"lifeboat/activities"
+	"lifeboat/internal/built"
 	"lifeboat/internal/demo/numbers"
-	"lifeboat/internal/temporalserver"
 	"lifeboat/workflows"
 )
 
@@ -24,14 +22,10 @@ import (
 func programs(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
-	for name, pkg := range map[string]string{"lifeboat": "lifeboat/starter", "lifeboat-worker": "lifeboat/worker"} {
-		out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg).CombinedOutput()
-		require.NoError(t, err, string(out))
-	}
-	temporal, err := temporalserver.Find(t.Context(), dir, zap.NewNop())
+	all, err := built.Build(t.Context(), dir)
 	require.NoError(t, err)
-	require.NoError(t, os.Symlink(temporal, filepath.Join(dir, "temporal")))
-	return filepath.Join(dir, "lifeboat")
+	require.NoError(t, os.Symlink(all.Temporal, filepath.Join(dir, "temporal")))
+	return all.Lifeboat
 }
 
 func TestTheWholeStory(t *testing.T) {

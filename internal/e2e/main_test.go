@@ -5,14 +5,13 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
 
 	"lifeboat/activities/cloud/local"
+	"lifeboat/internal/built"
 	"lifeboat/internal/temporalserver"
 )
 
@@ -46,26 +45,18 @@ func run(m *testing.M) int {
 
 func prepare(dir string) (err error) {
 	programs.dir = dir
-	if *ready != "" {
-		if programs.dir, err = filepath.Abs(*ready); err != nil {
+	if *ready == "" {
+		all, err := built.Build(context.Background(), dir)
+		if err != nil {
 			return err
 		}
-	} else {
-		for name, pkg := range map[string]string{"lifeboat": "lifeboat/starter", "lifeboat-worker": "lifeboat/worker"} {
-			build := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg)
-			build.Env = append(os.Environ(), "CGO_ENABLED=0")
-			if out, err := build.CombinedOutput(); err != nil {
-				return fmt.Errorf("build %s: %w: %s", pkg, err, out)
-			}
-		}
-		if err := os.Chmod(dir, 0o755); err != nil { // the tests without rights run them, too
-			return err
-		}
+		programs.lifeboat, programs.temporal = all.Lifeboat, all.Temporal
+		return os.Chmod(dir, 0o755) // the tests without rights run them, too
+	}
+	if programs.dir, err = filepath.Abs(*ready); err != nil {
+		return err
 	}
 	programs.lifeboat = filepath.Join(programs.dir, "lifeboat")
-	// Building Temporal takes minutes on a machine that never did.
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
-	defer cancel()
-	programs.temporal, err = temporalserver.Find(ctx, dir, zap.NewNop())
+	programs.temporal, err = temporalserver.Find(context.Background(), dir, zap.NewNop())
 	return err
 }
