@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"strings"
+
 	"go.temporal.io/sdk/workflow"
 )
 
@@ -40,7 +42,7 @@ func (o *operation) handleDecisions(ctx workflow.Context) error {
 // decided records who said what, and when.
 func decided(ctx workflow.Context, what string, req DecisionRequest) StepReport {
 	now := workflow.Now(ctx)
-	return StepReport{Name: "decision: " + what, State: "done", Started: now, Ended: &now, Detail: req.By + " " + req.Note}
+	return StepReport{Name: "decision: " + what, State: "done", Started: now, Ended: &now, Detail: strings.TrimSpace(req.By + " " + req.Note)}
 }
 
 func (o *operation) refuse(command, reason string) error {

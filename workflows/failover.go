@@ -57,7 +57,7 @@ func (o *operation) failover(ctx workflow.Context) error {
 func (r *recovery) endDone() endRequest {
 	srv := r.server
 	srv.Disks = r.disks
-	return endRequest{Done: true, Server: &srv, Point: &PointRef{ID: r.point.ID, Time: r.point.Time}, Fencing: r.report.Fencing, Reason: r.o.report.Reason}
+	return endRequest{Done: true, Server: &srv, Point: &PointRef{ID: r.point.ID, Time: r.point.Time}, Fencing: r.report.Fencing, Reason: r.o.unverified()}
 }
 
 // failOver brings one server up at the recovery site.

@@ -24,6 +24,7 @@ type operation struct {
 	held      bool
 	aborted   bool
 	questions []*question
+	skipped   []string // steps that a person went on without
 	cancel    workflow.CancelFunc
 }
 
@@ -73,17 +74,22 @@ func (o *operation) takeBack(ctx workflow.Context, cause error) Outcome {
 	outcome := OutcomeFailed
 	o.report.Reason = words(cause)
 	if o.aborted || temporal.IsCanceledError(cause) {
-		outcome, o.report.Reason = OutcomeAborted, "aborted by a person; everything was undone"
+		outcome, o.report.Reason = OutcomeAborted, "aborted"
 	}
 	o.publish(ctx)
 	if err := o.undo.run(ctx); err != nil {
-		o.report.Reason += "; undoing failed too: " + words(err)
+		o.report.Reason += "; not everything could be undone: " + words(err)
+	} else if outcome == OutcomeAborted {
+		o.report.Reason += "; everything was undone"
 	}
 	return outcome
 }
 
 // close counts resources, says the outcome and tells the plan.
 func (o *operation) close(ctx workflow.Context, outcome Outcome) {
+	if outcome == OutcomeDone {
+		o.report.Reason = o.unverified()
+	}
 	if err := o.count(ctx, outcome); err != nil {
 		o.report.Reason = strings.TrimPrefix(o.report.Reason+"; resources were not counted: "+words(err), "; ")
 	}
@@ -123,10 +129,19 @@ func (o *operation) step(ctx workflow.Context, name, server string, skippable bo
 			return aerr
 		case answer == UpdateSkip:
 			o.ended(ctx, i, "skipped", words(err))
-			o.report.Reason = name + " of " + server + " was skipped"
+			o.skipped = append(o.skipped, name+" of "+server)
 			return nil
 		}
 	}
+}
+
+// unverified says which steps were skipped; empty when none was. It outlives every
+// later question: what was not checked must not be cleaned up after.
+func (o *operation) unverified() string {
+	if len(o.skipped) == 0 {
+		return ""
+	}
+	return "skipped: " + strings.Join(o.skipped, ", ")
 }
 
 func (o *operation) ended(ctx workflow.Context, i int, state, detail string) {

@@ -310,6 +310,39 @@ func TestFailbackFailingBeforeTheSwitchLeavesProductionAtTheRecoverySite(t *test
 	}
 }
 
+// What was not checked is remembered over every later question, so that clean-up refuses.
+func TestSkippedCheckIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.breaks("RunScript")
+	env := w.env()
+	in := input(OpFailback, w.reversed())
+	in.Epoch = 3
+	in.Spec.Failback.Approval = "required"
+	env.RegisterDelayedCallback(func() { decide(t, env, nil, UpdateSkip, DecisionRequest{By: "duty"}) }, time.Hour)
+	env.RegisterDelayedCallback(func() { decide(t, env, nil, UpdateApprove, DecisionRequest{By: "duty"}) }, 2*time.Hour)
+	env.ExecuteWorkflow(FailbackWorkflow, in)
+	require.NoError(t, env.GetWorkflowError())
+	var end endRequest
+	require.True(t, w.lastUpdate(t, updateEnd, &end))
+	require.True(t, end.Done)
+	require.Equal(t, "skipped: post-start script of db", end.Reason)
+	require.Equal(t, end.Reason, report(t, env).Reason)
+}
+
+func TestAbortThatCannotBeUndoneSaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	w.breaks("CheckHealth")
+	w.breaks("CleanUp")
+	env := w.env()
+	env.RegisterDelayedCallback(func() { decide(t, env, nil, UpdateAbort, DecisionRequest{By: "duty"}) }, time.Hour)
+	env.ExecuteWorkflow(FailoverWorkflow, input(OpFailover, w.realTime()))
+	reason := report(t, env).Reason
+	require.Contains(t, reason, "not everything could be undone: CleanUp is broken")
+	require.NotContains(t, reason, "everything was undone")
+}
+
 func TestFailbackInPlaceStartsTheOriginalServer(t *testing.T) {
 	t.Parallel()
 	w := newWorld()
