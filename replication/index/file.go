@@ -10,20 +10,48 @@ import (
 	"lifeboat/replication/block"
 )
 
+// disk is what of a file the index needs durable or fails by; tests put faults and power losses
+// between the index and its files.
+type disk interface {
+	Pread(b []byte, off int64) (int, error)
+	Pwrite(b []byte, off int64) (int, error)
+	// Punch makes a range a hole, or fails with EOPNOTSUPP.
+	Punch(off, length int64) error
+	Fdatasync() error
+}
+
+// wrapper puts something between the index and one of its files.
+type wrapper func(name string, d disk) disk
+
+type osDisk int
+
+func (fd osDisk) Pread(b []byte, off int64) (int, error)  { return unix.Pread(int(fd), b, off) }
+func (fd osDisk) Pwrite(b []byte, off int64) (int, error) { return unix.Pwrite(int(fd), b, off) }
+func (fd osDisk) Fdatasync() error                        { return unix.Fdatasync(int(fd)) }
+func (fd osDisk) Punch(off, length int64) error {
+	return unix.Fallocate(int(fd), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length)
+}
+
 // file is a sparse file with positional access that allocates nothing.
 type file struct {
-	f  *os.File
-	fd int
+	f    *os.File
+	fd   int
+	disk disk
 	// written tells that there is something for sync to do.
 	written bool
 }
 
-func openFile(path string) (*file, error) {
+func openFile(path string, wrap wrapper) (*file, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fileError("open", path, err)
 	}
-	return &file{f: f, fd: int(f.Fd())}, nil
+	fd := int(f.Fd())
+	out := &file{f: f, fd: fd, disk: osDisk(fd)}
+	if wrap != nil {
+		out.disk = wrap(path, out.disk)
+	}
+	return out, nil
 }
 
 // fileError names the file, and the mend where one is known.
@@ -43,7 +71,7 @@ func (f *file) fail(what string, err error) error { return fileError(what, f.f.N
 // read fills b from off. What is past the end of the file is zeros.
 func (f *file) read(b []byte, off int64) error {
 	for len(b) > 0 {
-		n, err := unix.Pread(f.fd, b, off)
+		n, err := f.disk.Pread(b, off)
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -61,7 +89,7 @@ func (f *file) read(b []byte, off int64) error {
 func (f *file) write(b []byte, off int64) error {
 	f.written = true
 	for len(b) > 0 {
-		n, err := unix.Pwrite(f.fd, b, off)
+		n, err := f.disk.Pwrite(b, off)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -79,20 +107,17 @@ func (f *file) zero(off, length int64) error {
 		return nil
 	}
 	f.written = true
-	err := unix.EINTR
+	err := f.disk.Punch(off, length)
 	for errors.Is(err, unix.EINTR) {
-		e := unix.Fallocate(f.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, length)
-		if e == nil {
-			return nil
-		}
-		if !errors.As(e, &err) {
-			return f.fail("make a hole in", e)
-		}
+		err = f.disk.Punch(off, length)
 	}
-	if !errors.Is(err, unix.EOPNOTSUPP) {
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return f.overwrite(off, off+length)
+	}
+	if err != nil {
 		return f.fail("make a hole in", err)
 	}
-	return f.overwrite(off, off+length)
+	return nil
 }
 
 // overwrite writes zeros where there is data, for file systems without holes.
@@ -165,9 +190,9 @@ func (f *file) sync() error {
 	if f == nil || !f.written {
 		return nil
 	}
-	err := unix.Fdatasync(f.fd)
+	err := f.disk.Fdatasync()
 	for errors.Is(err, unix.EINTR) {
-		err = unix.Fdatasync(f.fd)
+		err = f.disk.Fdatasync()
 	}
 	if err != nil {
 		return f.fail("sync", err)

@@ -45,7 +45,9 @@ const (
 
 // Open opens the index whose files begin with path, or starts it anew. An error wraps ErrHeld
 // if it is open already, and ErrNewer if a newer program wrote it.
-func Open(path string, o Options) (_ *Index, rep Report, err error) {
+func Open(path string, o Options) (*Index, Report, error) { return open(path, o, nil) }
+
+func open(path string, o Options, wrap wrapper) (_ *Index, rep Report, err error) {
 	if o.Size < 0 || o.Size > maxSize || !o.Proof.Valid() {
 		return nil, rep, fmt.Errorf("index %s: size %d with %v is not possible; sizes go to %d", path, o.Size, o.Proof, maxSize)
 	}
@@ -56,7 +58,7 @@ func Open(path string, o Options) (_ *Index, rep Report, err error) {
 			_ = x.Abandon()
 		}
 	}()
-	if x.tree, err = openFile(path + treeSuffix); err != nil {
+	if x.tree, err = openFile(path+treeSuffix, wrap); err != nil {
 		return nil, rep, err
 	}
 	if err = x.tree.lock(); err != nil {
@@ -66,7 +68,7 @@ func Open(path string, o Options) (_ *Index, rep Report, err error) {
 		return nil, rep, err
 	}
 	if o.Digests {
-		if err = x.openDigests(path + digestsSuffix); err != nil {
+		if err = x.openDigests(path+digestsSuffix, wrap); err != nil {
 			return nil, rep, err
 		}
 	}
@@ -114,8 +116,8 @@ func (x *Index) examine() (rep Report, err error) {
 
 // openDigests needs no more than a file of the right size: what is in it is checked
 // when it is read.
-func (x *Index) openDigests(path string) error {
-	f, err := openFile(path)
+func (x *Index) openDigests(path string, wrap wrapper) error {
+	f, err := openFile(path, wrap)
 	if err != nil {
 		return err
 	}
@@ -184,11 +186,17 @@ func Remove(path string) error {
 	return all
 }
 
-// writeHead writes the header to the slot that is not the last one written.
+// writeHead writes the header to the slot that is not the last good one.
 func (x *Index) writeHead() error {
-	x.slot = 1 - x.slot
+	if x.broken != nil {
+		return x.broken
+	}
 	x.head.seq++
-	return x.tree.write(x.head.marshal(), int64(x.slot)*headerSize)
+	if err := x.tree.write(x.head.marshal(), int64(1-x.slot)*headerSize); err != nil {
+		return err
+	}
+	x.slot = 1 - x.slot
+	return nil
 }
 
 // begin is called before a change. The header says "in use" durably after the first one,
