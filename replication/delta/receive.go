@@ -1,0 +1,201 @@
+package delta
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"lifeboat/replication/block"
+	"lifeboat/replication/index"
+	"lifeboat/replication/volume"
+)
+
+// ReceiveConfig is a volume that is copied to.
+type ReceiveConfig struct {
+	// Path of the file or block device to write. A file is made, and gets the size of the source.
+	Path string
+	// State is a directory that remembers what is in the volume. Empty: nothing is remembered,
+	// and the volume is read at the beginning of each copy.
+	State string
+	// Peer is who may send; empty is anybody, for connections without TLS.
+	Peer Fingerprint
+	// Finished is called with the root of each copy that is complete; it may be nil.
+	Finished func(root string)
+}
+
+// Receiver takes copies of one volume, one at a time.
+type Receiver struct {
+	c      ReceiveConfig
+	server *Server
+	busy   sync.Mutex
+}
+
+// NewReceiver makes a receiver.
+func NewReceiver(c ReceiveConfig) *Receiver {
+	r := &Receiver{c: c}
+	r.server = NewServer(r, 0)
+	return r
+}
+
+// Serve handles a connection until it ends.
+func (r *Receiver) Serve(ctx context.Context, conn net.Conn) error { return r.server.Serve(ctx, conn) }
+
+// Admit implements Handler.
+func (r *Receiver) Admit(_ context.Context, _ *Session, hello Hello, peer Fingerprint) (a Admission, err error) {
+	if r.c.Peer != "" && peer != r.c.Peer {
+		return a, fmt.Errorf("%w: the receiver expects %s, not %s; give it the sender's fingerprint", ErrWrongPeer, r.c.Peer, peer)
+	}
+	proof, err := hello.proof()
+	if err != nil {
+		return a, err
+	}
+	if len(hello.Disks) != 1 || hello.Disks[0].Size <= 0 {
+		return a, fmt.Errorf("%w: a copy is of one volume that is not empty", ErrProtocol)
+	}
+	if !r.busy.TryLock() {
+		return a, fmt.Errorf("%w: %s is being written by another sender; wait for its end", ErrTarget, r.c.Path)
+	}
+	a, err = r.open(hello.Disks[0], proof)
+	if err != nil {
+		r.busy.Unlock()
+	}
+	return a, err
+}
+
+// open opens volume and state.
+func (r *Receiver) open(d DiskInfo, proof block.Proof) (a Admission, err error) {
+	if err := PrepareTarget(r.c.Path, d.Size); err != nil {
+		return a, err
+	}
+	v, err := volume.OpenTarget(r.c.Path)
+	if err != nil {
+		return a, fmt.Errorf("%w: %w", ErrTarget, err)
+	}
+	state, temporary := r.c.State, r.c.State == ""
+	if temporary {
+		state, err = os.MkdirTemp("", "lifeboat-copy-")
+	} else {
+		err = os.MkdirAll(state, 0o700)
+	}
+	if err != nil {
+		return a, errors.Join(SpaceError("state directory", err), v.Close())
+	}
+	x, err := openTargetIndex(filepath.Join(state, "target"), r.c.Path, v, d.Size, proof)
+	if err != nil {
+		return a, errors.Join(err, v.Close())
+	}
+	return Admission{
+		Replicas: []Replica{{Name: d.Name, Volume: v, Index: x}},
+		Dir:      state,
+		Finish: func(_ context.Context, roots []string, _ json.RawMessage) (any, error) {
+			if r.c.Finished != nil {
+				r.c.Finished(roots[0])
+			}
+			return struct{}{}, nil
+		},
+		Release: func(error) error {
+			defer r.busy.Unlock()
+			err := errors.Join(v.Close(), noteIdentity(x, r.c.Path), x.Close())
+			if temporary {
+				err = errors.Join(err, os.RemoveAll(state))
+			}
+			return err
+		},
+	}, nil
+}
+
+// PrepareTarget makes a sparse file of a size where there is none, gives a file that size, and
+// refuses a device that is smaller.
+func PrepareTarget(path string, size int64) error {
+	st, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_EXCL, 0o600)
+		if err != nil {
+			return SpaceError("target", err)
+		}
+		return SpaceError("target", errors.Join(f.Truncate(size), f.Sync(), f.Close()))
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrTarget, err)
+	}
+	if st.Mode().IsRegular() {
+		if st.Size() == size {
+			return nil
+		}
+		return SpaceError("target", os.Truncate(path, size))
+	}
+	id, err := volume.Identify(path)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrTarget, err)
+	}
+	if id.Size < size {
+		return fmt.Errorf("%w: %s has %d bytes, the source %d; give a larger one", ErrInvalidSpec, path, id.Size, size)
+	}
+	return nil
+}
+
+// openTargetIndex opens the index of a volume. It is believed only if it is about this volume,
+// and nobody else wrote to it since.
+func openTargetIndex(prefix, path string, v volume.Target, size int64, proof block.Proof) (*index.Index, error) {
+	o := index.Options{Size: size, Proof: proof, Prime: func(x *index.Index) error {
+		return errors.Join(Distrust(x, v), noteIdentity(x, path))
+	}}
+	x, report, err := index.Open(prefix, o)
+	if err != nil || report.New {
+		return x, err
+	}
+	id, err := volume.Identify(path)
+	if err != nil {
+		return nil, errors.Join(err, x.Abandon())
+	}
+	var was volume.Identity
+	if err := json.Unmarshal(x.Meta(), &was); err == nil && id.SameVolume(was) && (report.Unclean || id.Size == was.Size && id.Mtime == was.Mtime) {
+		return x, nil
+	}
+	if err := errors.Join(x.Abandon(), index.Remove(prefix)); err != nil {
+		return nil, err
+	}
+	x, _, err = index.Open(prefix, o)
+	return x, err
+}
+
+// Distrust tells an index that nothing is known of a volume but where it has holes.
+func Distrust(x *index.Index, v volume.Source) error {
+	size := min(x.Size(), v.Size())
+	for off := int64(0); off < size; {
+		start, end, err := v.NextData(off)
+		if errors.Is(err, io.EOF) || err == nil && start >= size {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		first := start / block.Piece
+		last := (min(end, size) + block.Piece - 1) / block.Piece
+		if err := x.SetUnknown(first, last-first); err != nil {
+			return err
+		}
+		off = end
+	}
+	return nil
+}
+
+// noteIdentity remembers how the volume was when it was written last.
+func noteIdentity(x *index.Index, path string) error {
+	id, err := volume.Identify(path)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(id)
+	if err != nil || string(raw) == string(x.Meta()) {
+		return err
+	}
+	return x.SetMeta(raw)
+}

@@ -1,0 +1,431 @@
+package delta
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"lifeboat/replication/block"
+	"lifeboat/replication/index"
+	"lifeboat/replication/volume"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// SourceDisk is a disk that is sent. The index is what the target acknowledged of it;
+// its size and proof are those of the disk and of the session.
+type SourceDisk struct {
+	Name  string
+	Index *index.Index
+}
+
+// SenderConfig is what a sender needs. Dial and Disks are required.
+type SenderConfig struct {
+	// Dial makes a connection to the target, with TLS done where there is TLS. It is
+	// called once for the session, and once for each lane that is used.
+	Dial  func(ctx context.Context) (net.Conn, error)
+	Disks []SourceDisk
+	// Body goes with the hello: who sends what.
+	Body any
+	// Lanes that read and send at once; 0 is one for each core, at least 2, more where the
+	// target is far.
+	Lanes int
+	// Throttle bounds what is sent; nil is unlimited.
+	Throttle *Throttle
+	// Compress is CompressAuto where empty.
+	Compress Compression
+	Meter    *Meter
+	// Timeout is the silence after which a link is broken; default 15 s.
+	Timeout time.Duration
+}
+
+// DefaultTimeout is used where a timeout is not positive.
+const DefaultTimeout = 15 * time.Second
+
+// Sender is a session with a target. Its methods are called one after the other.
+type Sender struct {
+	disks    []SourceDisk
+	geos     []block.Geometry
+	proof    block.Proof
+	dial     func(ctx context.Context) (net.Conn, error)
+	throttle *Throttle
+	compress Compression
+	meter    *Meter
+	timeout  time.Duration
+	link     *link
+	welcome  welcomeMessage
+	window   *window
+	replies  chan frame // everything but acknowledgements
+	read     chan struct{}
+	count    int // of lanes
+
+	lanesMu sync.Mutex
+	lanes   [maxLanes]net.Conn
+	plan    *plan // of the pass that runs
+}
+
+// Connect makes a session: it says hello and hears what the target has. ctx bounds the
+// whole session.
+func Connect(ctx context.Context, c SenderConfig) (s *Sender, err error) {
+	s = &Sender{
+		disks: c.Disks, dial: c.Dial, throttle: c.Throttle, compress: c.Compress, meter: c.Meter, timeout: c.Timeout,
+		window: newWindow(), replies: make(chan frame, 64), read: make(chan struct{}), count: c.Lanes,
+	}
+	if s.meter == nil {
+		s.meter = new(Meter)
+	}
+	if s.timeout <= 0 {
+		s.timeout = DefaultTimeout
+	}
+	hello := Hello{MinVersion: minVersion, MaxVersion: maxVersion}
+	if hello.Body, err = json.Marshal(c.Body); err != nil {
+		return nil, err
+	}
+	for _, d := range c.Disks {
+		s.proof = d.Index.Proof()
+		s.geos = append(s.geos, block.Geometry{Size: d.Index.Size()})
+		hello.Disks = append(hello.Disks, DiskInfo{d.Name, d.Index.Size()})
+	}
+	hello.Proof = s.proof.String()
+	conn, err := c.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.link = newLink(ctx, conn, s.timeout)
+	began := time.Now()
+	if err := s.greet(hello); err != nil {
+		s.link.close()
+		return nil, err
+	}
+	if s.count <= 0 {
+		s.count = lanesFor(time.Since(began))
+	}
+	s.count = min(s.count, maxLanes)
+	go func() {
+		defer close(s.read)
+		s.link.cancel(s.listen())
+	}()
+	go s.link.keepAlive()
+	return s, nil
+}
+
+// lanesFor gives the lanes for a round trip: one connection carries what fits into the kernel's
+// socket buffers (4 to 6 MiB by default) in a round trip, whatever the link can do.
+func lanesFor(roundTrip time.Duration) int {
+	switch {
+	case roundTrip > 60*time.Millisecond:
+		return 8
+	case roundTrip > 15*time.Millisecond:
+		return 4
+	}
+	return 2
+}
+
+// greet says hello and checks the answer.
+func (s *Sender) greet(hello Hello) error {
+	if err := s.link.sendJSON(frameHello, hello); err != nil {
+		return refusal(err)
+	}
+	f, err := s.link.receive(maxBody)
+	if err != nil {
+		return refusal(err)
+	}
+	if f.typ == frameError {
+		return asError(f)
+	}
+	if f.typ != frameWelcome {
+		return fmt.Errorf("%w: type %d instead of welcome", ErrProtocol, f.typ)
+	}
+	if err := decodeJSON(f, &s.welcome); err != nil {
+		return err
+	}
+	if v := s.welcome.Version; v < minVersion || v > maxVersion || len(s.welcome.Roots) != len(s.disks) {
+		return fmt.Errorf("%w: target speaks version %d about %d disks, this program %d to %d about %d; run the same version at both ends",
+			ErrProtocol, v, len(s.welcome.Roots), minVersion, maxVersion, len(s.disks))
+	}
+	return nil
+}
+
+func asError(f frame) error {
+	var m errorMessage
+	if err := decodeJSON(f, &m); err != nil {
+		return err
+	}
+	return remoteError(m.Code, m.Message)
+}
+
+// Welcome reads what the target's handler said with its welcome.
+func (s *Sender) Welcome(v any) error { return json.Unmarshal(s.welcome.Body, v) }
+
+// Done is closed when the session ended; Err says why.
+func (s *Sender) Done() <-chan struct{} { return s.link.ctx.Done() }
+
+// Err is why the session ended, nil while it lasts.
+func (s *Sender) Err() error { return context.Cause(s.link.ctx) }
+
+// Cancel ends the session for a reason.
+func (s *Sender) Cancel(cause error) { s.link.cancel(cause) }
+
+// Close ends the session. The indexes stay open.
+func (s *Sender) Close() {
+	s.link.close()
+	s.lanesMu.Lock()
+	for _, c := range s.lanes {
+		if c != nil {
+			_ = closeNow(c)
+		}
+	}
+	s.lanesMu.Unlock()
+	<-s.read
+}
+
+// listen takes what the target says until the link ends.
+func (s *Sender) listen() error {
+	for {
+		f, err := s.link.receive(maxBody)
+		if err != nil {
+			return err
+		}
+		switch f.typ {
+		case frameError:
+			return asError(f)
+		case frameAck:
+			counts, err := parseCounts(f.body)
+			if err != nil {
+				return err
+			}
+			for _, c := range counts {
+				if err := s.acknowledged(c); err != nil {
+					return err
+				}
+			}
+		case framePage, frameFinished, frameBlocks:
+			select {
+			case s.replies <- f:
+			case <-s.link.ctx.Done():
+				return context.Cause(s.link.ctx)
+			}
+		default:
+			return fmt.Errorf("%w: type %d from the target", ErrProtocol, f.typ)
+		}
+	}
+}
+
+// acknowledged takes what is durable at the target into the index.
+func (s *Sender) acknowledged(c laneCount) error {
+	regions, bytes, err := s.window.acknowledged(c)
+	if err != nil {
+		return err
+	}
+	if err := s.settle(regions); err != nil {
+		return err
+	}
+	s.meter.Durable.Add(int64(bytes))
+	s.window.leave(bytes)
+	return nil
+}
+
+// settle puts regions into the index whose changes are durable.
+func (s *Sender) settle(regions []*sentRegion) error {
+	for _, r := range regions {
+		if err := s.disks[r.disk].Index.PutRegion(r.region, &r.rec); err != nil {
+			return SpaceError("index of the source", err)
+		}
+		s.plan.settled(r.seg, r.region)
+	}
+	s.window.release(regions)
+	return nil
+}
+
+// reply waits for an answer of a type.
+func (s *Sender) reply(typ frameType) (frame, error) {
+	select {
+	case f := <-s.replies:
+		if f.typ != typ {
+			return f, fmt.Errorf("%w: answer of type %d instead of %d", ErrProtocol, f.typ, typ)
+		}
+		return f, nil
+	case <-s.link.ctx.Done():
+		return frame{}, context.Cause(s.link.ctx)
+	}
+}
+
+// join opens the connection of a lane.
+func (s *Sender) join(ctx context.Context, id int) (net.Conn, error) {
+	conn, err := s.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(s.link.ctx, func() { _ = closeNow(conn) })
+	body, err := json.Marshal(joinMessage{Session: s.welcome.Session, Lane: id})
+	if err != nil {
+		return nil, err
+	}
+	w, err := encodeFrame(frameJoin, body, false)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.write(ctx, conn, append(w.head[:], w.body...)); err != nil {
+		return nil, errors.Join(err, closeNow(conn))
+	}
+	s.lanesMu.Lock()
+	defer s.lanesMu.Unlock()
+	return conn, nil
+}
+
+// write sends bytes over a lane at the permitted rate.
+func (s *Sender) write(ctx context.Context, conn net.Conn, b []byte) error {
+	for len(b) > 0 {
+		n := len(b)
+		if s.throttle != nil {
+			var err error
+			if n, err = s.throttle.take(ctx, n); err != nil {
+				return s.link.explain(err)
+			}
+		}
+		if err := conn.SetWriteDeadline(time.Now().Add(4 * s.timeout)); err != nil {
+			return s.link.explain(err)
+		}
+		if _, err := conn.Write(b[:n]); err != nil {
+			return s.link.explain(err)
+		}
+		s.meter.Sent.Add(int64(n))
+		b = b[n:]
+	}
+	return nil
+}
+
+// Pass is one comparison of volumes with the indexes.
+type Pass struct {
+	// Volumes to read, one for each disk.
+	Volumes []volume.Source
+	// Changed says, by disk, which ranges may differ; nil means that all is to be read. Where
+	// the index does not know what the target has, all of a region is read.
+	Changed [][]volume.Extent
+	// Spans are the regions to look at; nil means all.
+	Spans []Span
+	// Settled is called now and then with the regions that are left; what is not among
+	// them is durable at the target. It may be nil.
+	Settled func(left []Span)
+}
+
+// pass is a Pass that runs.
+type pass struct {
+	s       *Sender
+	volumes []volume.Source
+	changed []*changedList
+	plan    *plan
+}
+
+// Pass sends what differs, and returns when all of it is durable at the target.
+func (s *Sender) Pass(ctx context.Context, p Pass) error {
+	spans := p.Spans
+	run := &pass{s: s, volumes: p.Volumes, changed: make([]*changedList, len(s.disks))}
+	for i := range s.disks {
+		if p.Spans == nil {
+			spans = append(spans, Span{Disk: i, End: s.geos[i].Regions()})
+		}
+		if p.Changed != nil && p.Changed[i] != nil {
+			run.changed[i] = newChangedList(p.Changed[i], s.geos[i])
+		}
+	}
+	run.plan = newPlan(spans, s.count)
+	s.plan = run.plan
+	defer s.reportSettled(run.plan, p.Settled)()
+	defer context.AfterFunc(ctx, func() { s.link.cancel(context.Cause(ctx)) })()
+	g, ctx := errgroup.WithContext(s.link.ctx)
+	for id := range s.count {
+		g.Go(func() error {
+			defer spend(&s.meter.Busy, time.Now())
+			return newLane(run, id).run(ctx)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		if IsLink(err) {
+			s.hearOut()
+		}
+		return s.cause(err)
+	}
+	counts := s.window.counts()
+	if len(counts) == 0 {
+		return nil
+	}
+	defer spend(&s.meter.WaitTarget, time.Now())
+	if err := s.link.send(frameFlush, marshalCounts(counts), false); err != nil {
+		return s.cause(err)
+	}
+	return s.cause(s.window.drained(s.link.ctx))
+}
+
+// hearOut gives the target the time to say why it closed a lane.
+func (s *Sender) hearOut() {
+	select {
+	case <-s.link.ctx.Done():
+	case <-time.After(farewellTime):
+	}
+}
+
+// cause prefers the reason for which the session ended to its consequences.
+func (s *Sender) cause(err error) error {
+	if cause := context.Cause(s.link.ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
+}
+
+// settledEvery is how often a pass says what is left.
+const settledEvery = 100 * time.Millisecond
+
+// reportSettled calls fn until the pass ends, and once more then.
+func (s *Sender) reportSettled(p *plan, fn func([]Span)) (stop func()) {
+	if fn == nil {
+		return func() {}
+	}
+	ended, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		tick := time.NewTicker(settledEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				fn(p.left())
+				return
+			case <-tick.C:
+				fn(p.left())
+			}
+		}
+	}()
+	return func() { close(ended); <-stopped }
+}
+
+// Finish asks the target to compare its roots with those of the indexes, and its handler to do
+// what body says. It gives the roots.
+func (s *Sender) Finish(body, reply any) (roots []string, err error) {
+	var m finishMessage
+	if m.Body, err = json.Marshal(body); err != nil {
+		return nil, err
+	}
+	for _, d := range s.disks {
+		root, err := d.Index.Commit()
+		if err != nil {
+			return nil, SpaceError("index of the source", err)
+		}
+		m.Roots = append(m.Roots, s.proof.RootString(root))
+	}
+	if err := s.link.sendJSON(frameFinish, m); err != nil {
+		return nil, s.cause(err)
+	}
+	f, err := s.reply(frameFinished)
+	if err != nil {
+		return nil, err
+	}
+	if reply == nil {
+		return m.Roots, nil
+	}
+	return m.Roots, decodeJSON(f, reply)
+}
