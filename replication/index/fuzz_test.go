@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,6 +25,7 @@ func FuzzHeader(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if len(b) >= 4096 {
+			b = slices.Clone(b)
 			sign(b)
 		}
 		again, err := index.ParseHeader(b)
@@ -56,6 +58,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, tree, digests []byte, signed bool) {
 		path := filepath.Join(t.TempDir(), "vol")
 		if signed && len(tree) >= 8192 {
+			tree = slices.Clone(tree)
 			sign(tree[:4096])
 			sign(tree[4096:8192])
 		}
