@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 )
 
 // MaxDiffExtents is how many extents Diff gives at most (8 MiB of memory). Where there are
@@ -104,32 +105,36 @@ func compare(ctx context.Context, old, new *mapping, changes *changeList) error 
 type changeList struct {
 	extents []Extent
 	max     int
-	gap     int64 // ranges that are not further apart are joined
 }
 
 func (c *changeList) add(start, end int64) {
-	if n := len(c.extents); n > 0 && start-c.extents[n-1].End() <= c.gap {
+	if n := len(c.extents); n > 0 && start == c.extents[n-1].End() {
 		c.extents[n-1].Length = end - c.extents[n-1].Offset
 		return
 	}
-	c.extents = append(c.extents, Extent{start, end - start})
-	if len(c.extents) > c.max {
+	if c.extents = append(c.extents, Extent{start, end - start}); len(c.extents) > c.max {
 		c.thin()
 	}
 }
 
-// thin joins what is close, until half of the room is free: then each step is rare.
+// thin joins the ranges that are closest to each other, up to half of them; of those that
+// are equally far apart, pairs.
 func (c *changeList) thin() {
-	for c.gap = max(c.gap, Align/2); len(c.extents) > c.max/2; {
-		c.gap *= 2
-		kept := c.extents[:1]
-		for _, e := range c.extents[1:] {
-			if last := &kept[len(kept)-1]; e.Offset-last.End() <= c.gap {
-				last.Length = e.End() - last.Offset
-			} else {
-				kept = append(kept, e)
-			}
-		}
-		c.extents = kept
+	gaps := make([]int64, 0, len(c.extents))
+	for i, e := range c.extents[1:] {
+		gaps = append(gaps, e.Offset-c.extents[i].End())
 	}
+	slices.Sort(gaps)
+	median := gaps[len(gaps)/2]
+	kept, joined := c.extents[:1], false
+	for _, e := range c.extents[1:] {
+		last := &kept[len(kept)-1]
+		gap := e.Offset - last.End()
+		if joined = gap < median || gap == median && !joined; joined {
+			last.Length = e.End() - last.Offset
+		} else {
+			kept = append(kept, e)
+		}
+	}
+	c.extents = kept
 }

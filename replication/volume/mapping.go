@@ -153,12 +153,11 @@ func commonFileSystem(a, b *os.File) (int64, error) {
 		} else if !st.Mode().IsRegular() {
 			return 0, errNoMap
 		}
-		var fs unix.Statfs_t
-		if err := onDescriptor(f, func(fd int) error { return unix.Fstatfs(fd, &fs) }); err != nil {
+		var err error
+		if types[i], err = fsType(f); err != nil {
 			return 0, err
 		}
-		var err error
-		switch types[i] = int64(fs.Type); types[i] {
+		switch types[i] {
 		case unix.BTRFS_SUPER_MAGIC:
 			ids[i], err = btrfsID(f)
 		case unix.XFS_SUPER_MAGIC:

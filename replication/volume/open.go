@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,19 +17,34 @@ var ErrNotVolume = errors.New("neither a file nor a block device")
 // Option changes how a volume is opened.
 type Option func(*options)
 
-type options struct{ direct bool }
+type options struct{ direct, ifCold, uncached bool }
 
-// WithDirect reads a file past the page cache (O_DIRECT), where its file system can;
-// elsewhere it is read through the cache. Block devices are always read so by Open.
+// WithDirect reads and writes a file past the page cache (O_DIRECT), where its file system
+// can, and where buffers and offsets are multiples of Align; all else goes through the
+// cache. It needs the least CPU. Block devices are always read so by Open.
 func WithDirect(on bool) Option { return func(o *options) { o.direct = on } }
+
+// WithDirectIfCold reads a file past the page cache where nothing is cached, which is faster,
+// and through it where there is. It is for sources.
+func WithDirectIfCold(on bool) Option { return func(o *options) { o.ifCold = on } }
+
+// WithUncached reads and writes a file through the page cache, which drops again what it
+// did not have before; writes start to go to the disk at once. Kernels before 6.14, and file
+// systems that cannot, keep what was read and written as usual; some keep what was
+// written over old blocks.
+func WithUncached(on bool) Option { return func(o *options) { o.uncached = on } }
 
 // file is a raw file or a block device.
 type file struct {
 	f      *os.File
 	size   int64
 	device bool
-	direct bool
+	direct bool  // f itself is read past the page cache
 	align  int64 // direct reads and holes of devices start and end at multiples of it
+
+	past   *os.File    // the same file past the page cache, or nil
+	ifCold atomic.Bool // past is for what is not cached
+	drop   atomic.Bool // what was not cached is dropped after it was used
 
 	lost struct {
 		sync.Mutex
@@ -38,19 +54,17 @@ type file struct {
 
 // Open opens a raw file or a block device for reading. Devices are read past the page
 // cache, which may be older than what is on the disk.
-func Open(path string, opts ...Option) (Source, error) {
+func Open(path string, opts ...Option) (Source, error) { return open(path, false, opts) }
+
+// OpenTarget opens a raw file or a block device for writing. A block device that is
+// mounted, or that another program holds, is refused; so it can be open only once.
+func OpenTarget(path string, opts ...Option) (Target, error) { return open(path, true, opts) }
+
+func open(path string, write bool, opts []Option) (*file, error) {
 	o := options{}
 	for _, opt := range opts {
 		opt(&o)
 	}
-	return open(path, false, o)
-}
-
-// OpenTarget opens a raw file or a block device for writing. A block device that is
-// mounted, or that another program holds, is refused; so it can be open only once.
-func OpenTarget(path string) (Target, error) { return open(path, true, options{}) }
-
-func open(path string, write bool, o options) (*file, error) {
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
@@ -67,8 +81,12 @@ func open(path string, write bool, o options) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err = v.measure(); err != nil {
-		return nil, errors.Join(err, v.f.Close())
+	v.drop.Store(o.uncached && !v.direct)
+	if err = v.measure(); err == nil {
+		err = v.openPast(path, write, o)
+	}
+	if err != nil {
+		return nil, errors.Join(err, v.Close())
 	}
 	return v, nil
 }
@@ -115,27 +133,82 @@ func (v *file) measure() (err error) {
 	})
 }
 
-// measureDirect finds what direct reads of a file need. File systems that do not say suit
+// measureDirect finds what direct I/O on a file needs. File systems that do not say suit
 // Align, or refused O_DIRECT already.
 func (v *file) measureDirect() error {
 	if !v.direct {
 		return nil
 	}
+	align, err := directAlign(v.f)
+	if err != nil {
+		return err
+	}
+	if align > 0 {
+		v.align = max(v.align, align)
+		return nil
+	}
+	v.direct = false
 	return v.control(func(fd int) error {
-		var st unix.Statx_t
-		if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st); err != nil {
-			return fmt.Errorf("blocks of %s: %w", v.f.Name(), err)
-		}
-		if st.Mask&unix.STATX_DIOALIGN == 0 {
-			return nil
-		}
-		v.align = max(v.align, int64(st.Dio_offset_align))
-		if v.direct = st.Dio_offset_align != 0; v.direct {
-			return nil
-		}
 		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, 0) // without O_DIRECT
 		return err
 	})
+}
+
+// directAlign gives the blocks of direct I/O on a file; 0 where there is none.
+func directAlign(f *os.File) (align int64, err error) {
+	err = onDescriptor(f, func(fd int) error {
+		var st unix.Statx_t
+		if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st); err != nil {
+			return fmt.Errorf("blocks of %s: %w", f.Name(), err)
+		}
+		if align = Align; st.Mask&unix.STATX_DIOALIGN != 0 {
+			align = int64(st.Dio_offset_align)
+		}
+		return nil
+	})
+	return align, err
+}
+
+// openPast opens a file a second time, past the page cache, where that is wanted beside the
+// way through it.
+func (v *file) openPast(path string, write bool, o options) error {
+	flags := os.O_RDONLY
+	switch {
+	case write && o.direct:
+		flags = os.O_RDWR
+	case write || v.direct || !o.ifCold:
+		return nil
+	}
+	if fs, err := fsType(v.f); err != nil || fs == unix.TMPFS_MAGIC {
+		return err // there is nothing but the cache
+	}
+	past, err := os.OpenFile(path, flags|unix.O_DIRECT, 0)
+	if errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	align := v.align
+	if !v.device {
+		if align, err = directAlign(past); err != nil || align == 0 {
+			return errors.Join(err, past.Close())
+		}
+	}
+	v.past, v.align = past, max(v.align, align)
+	if !write {
+		v.ifCold.Store(true)
+		// Without read-ahead, which would make all that follows look cached.
+		return v.control(func(fd int) error { return unix.Fadvise(fd, 0, 0, unix.FADV_RANDOM) })
+	}
+	return nil
+}
+
+// fsType gives the number of the file system that a file is on (statfs(2)).
+func fsType(f *os.File) (int64, error) {
+	var fs unix.Statfs_t
+	err := onDescriptor(f, func(fd int) error { return unix.Fstatfs(fd, &fs) })
+	return int64(fs.Type), err
 }
 
 // control runs a system call on the descriptor, which stays open meanwhile, and again when
@@ -144,6 +217,7 @@ func (v *file) control(call func(fd int) error) error {
 	return onDescriptor(v.f, call)
 }
 
+// onDescriptor is control for any file.
 func onDescriptor(f *os.File, call func(fd int) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {

@@ -4,15 +4,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
 
-func (v *file) Size() int64  { return v.size }
-func (v *file) Close() error { return v.f.Close() }
+// Size in bytes.
+func (v *file) Size() int64 { return v.size }
 
+// Close gives back the file.
+func (v *file) Close() error {
+	err := v.f.Close()
+	if v.past != nil {
+		err = errors.Join(err, v.past.Close())
+	}
+	return err
+}
+
+// ReadAt reads in the way that the volume was opened for.
 func (v *file) ReadAt(p []byte, off int64) (int, error) {
-	if !v.direct || isAligned(p) && off%v.align == 0 && int64(len(p))%v.align == 0 {
+	switch {
+	case !v.direct && v.ifCold.Load() && v.suitsDirect(p, off) && v.isCold(off, len(p)):
+		return v.past.ReadAt(p, off)
+	case !v.direct && v.drop.Load():
+		return v.uncached(p, off, unix.Preadv2, v.f.ReadAt)
+	case !v.direct || v.suitsDirect(p, off):
 		return v.f.ReadAt(p, off)
 	}
 	start := off - off%v.align
@@ -24,6 +40,53 @@ func (v *file) ReadAt(p []byte, off int64) (int, error) {
 		return n, nil
 	}
 	return n, err
+}
+
+func (v *file) suitsDirect(p []byte, off int64) bool {
+	return isAligned(p) && off%v.align == 0 && int64(len(p))%v.align == 0
+}
+
+// probed is how much of a range is looked at to see if it is cached: files are cached
+// in long runs, and looking costs time for each page.
+const probed = 64 << 10
+
+// isCold tells that less than half of the begin of a range is in the page cache.
+func (v *file) isCold(off int64, n int) bool {
+	n = min(n, probed)
+	var st unix.Cachestat_t
+	err := v.control(func(fd int) error {
+		return unix.Cachestat(uint(fd), &unix.CachestatRange{Off: uint64(off), Len: uint64(n)}, &st, 0)
+	})
+	if err != nil {
+		v.ifCold.Store(false) // kernels before 6.5 do not tell: through the cache then
+		return false
+	}
+	return int64(st.Cache)*int64(os.Getpagesize())*2 < int64(n)
+}
+
+// uncached reads or writes without leaving pages in the cache, or by usual if the file
+// system cannot.
+func (v *file) uncached(p []byte, off int64, io2 func(fd int, iovs [][]byte, off int64, flags int) (int, error), usual func([]byte, int64) (int, error)) (n int, err error) {
+	for n < len(p) {
+		var k int
+		err = v.control(func(fd int) (err error) {
+			k, err = io2(fd, [][]byte{p[n:]}, off+int64(n), unix.RWF_DONTCACHE)
+			return err
+		})
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+			v.drop.Store(false)
+		}
+		if err != nil || k <= 0 {
+			break
+		}
+		n += k
+	}
+	if n == len(p) {
+		return n, nil
+	}
+	// The end of the file, an error or a file system that cannot: the usual way says it.
+	k, err := usual(p[n:], off+int64(n))
+	return n + k, err
 }
 
 // NextData asks the file system where data are. Devices do not know: all of them may be
@@ -73,7 +136,7 @@ func (v *file) noMoreData() error {
 // Prefetch asks the kernel to read a range into the page cache. Volumes that are read
 // past the cache have nothing to gain.
 func (v *file) Prefetch(off, n int64) error {
-	if v.direct || n <= 0 {
+	if v.direct || v.ifCold.Load() || n <= 0 {
 		return nil
 	}
 	return v.control(func(fd int) error {

@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"lifeboat/replication/volume"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // place makes something of a size that can be opened, full of zeros.
@@ -28,7 +30,12 @@ func places() []place {
 	}
 	return []place{
 		{"file", inDir, nil},
-		{"file read past the cache", inDir, []volume.Option{volume.WithDirect(true)}},
+		{"file past the cache", inDir, []volume.Option{volume.WithDirect(true)}},
+		{"file past the cache where it is cold", inDir, []volume.Option{volume.WithDirectIfCold(true)}},
+		{"file through the cache, leaving nothing", inDir, []volume.Option{volume.WithUncached(true)}},
+		{"file on xfs past the cache", onImage("mkfs.xfs"), []volume.Option{volume.WithDirect(true)}},
+		{"file on btrfs past the cache", onImage("mkfs.btrfs"), []volume.Option{volume.WithDirect(true)}},
+		{"file on btrfs, leaving nothing", onImage("mkfs.btrfs"), []volume.Option{volume.WithUncached(true), volume.WithDirectIfCold(true)}},
 		{"file on tmpfs, where that cannot be", func(t *testing.T, size int64) string {
 			need(t, "mount", "umount")
 			dir := t.TempDir()
@@ -39,6 +46,15 @@ func places() []place {
 			return path
 		}, []volume.Option{volume.WithDirect(true)}},
 		{"block device", loopDevice, nil},
+		{"block device past the cache", loopDevice, []volume.Option{volume.WithDirect(true)}},
+	}
+}
+
+func onImage(mkfs string) func(t *testing.T, size int64) string {
+	return func(t *testing.T, size int64) string {
+		path := filepath.Join(mountImage(t, 512<<20, "", mkfs, "-q"), "disk")
+		makeFile(t, path, size)
+		return path
 	}
 }
 
@@ -53,7 +69,7 @@ func TestVolumesGiveBackWhatWasWritten(t *testing.T) {
 				t.Parallel()
 				rng := seeded(t, uint64(size))
 				path, want := p.make(t, size), make([]byte, size)
-				w, err := volume.OpenTarget(path)
+				w, err := volume.OpenTarget(path, p.open...)
 				require.NoError(t, err)
 				require.Equal(t, size, w.Size())
 				for range 60 {
@@ -67,7 +83,9 @@ func TestVolumesGiveBackWhatWasWritten(t *testing.T) {
 						require.NoError(t, w.Zero(off, n))
 					} else {
 						copy(want[off:], randomBytes(rng, n))
-						_, err = w.WriteAt(want[off:off+n], off)
+						p := volume.Buffer(int(n))
+						copy(p, want[off:])
+						_, err = w.WriteAt(p, off)
 						require.NoError(t, err)
 						require.NoError(t, w.(volume.Flusher).Flush(off, n))
 					}
@@ -134,8 +152,11 @@ func TestHolesAreKept(t *testing.T) {
 
 func TestZerosAreWrittenWhereThereAreNoHoles(t *testing.T) {
 	t.Parallel()
-	// ext2 has neither holes that are punched, nor zeros that are asked for.
-	path := filepath.Join(mountImage(t, 16<<20, "", "mkfs.ext2", "-q", "-F"), "disk")
+	need(t, "mount", "umount")
+	dir := t.TempDir()
+	run(t, "mount", "-t", "ramfs", "none", dir) // it knows neither holes nor asked-for zeros
+	t.Cleanup(func() { run(t, "umount", dir) })
+	path := filepath.Join(dir, "disk")
 	want := bytes.Repeat([]byte{7}, 3<<20)
 	require.NoError(t, os.WriteFile(path, want, 0o600))
 	v, err := volume.OpenTarget(path)
@@ -143,6 +164,7 @@ func TestZerosAreWrittenWhereThereAreNoHoles(t *testing.T) {
 	require.NoError(t, v.Zero(5000, 2<<20))
 	clear(want[5000 : 5000+2<<20])
 	requireBytes(t, v, want)
+	require.Equal(t, []volume.Extent{{Offset: 0, Length: 3 << 20}}, dataOf(t, v))
 	require.NoError(t, v.Close())
 }
 
@@ -151,7 +173,7 @@ func TestNothingIsWrittenBeyondTheEnd(t *testing.T) {
 	for _, p := range places() {
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
-			v, err := volume.OpenTarget(p.make(t, 1<<20))
+			v, err := volume.OpenTarget(p.make(t, 1<<20), p.open...)
 			require.NoError(t, err)
 			for _, off := range []int64{-1, 1<<20 - 4096, 1 << 20, 1 << 40, 1<<63 - 1} {
 				_, err = v.WriteAt(make([]byte, 8192), off)
@@ -241,4 +263,78 @@ func TestReadFullGivesTheErrorOfTheDisk(t *testing.T) {
 	require.ErrorIs(t, volume.ReadFull(failing{make([]byte, 4), broken}, make([]byte, 8), 0), broken)
 	require.NoError(t, volume.ReadFull(failing{make([]byte, 8), io.EOF}, make([]byte, 8), 0))
 	require.ErrorIs(t, volume.ReadFull(failing{make([]byte, 4), nil}, make([]byte, 8), 0), io.ErrUnexpectedEOF)
+}
+
+// cached tells how much of a file is in the page cache.
+func cached(t *testing.T, path string) int64 {
+	t.Helper()
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	var st unix.Cachestat_t
+	if err = unix.Cachestat(uint(f.Fd()), &unix.CachestatRange{}, &st, 0); errors.Is(err, unix.ENOSYS) {
+		t.Skip("missing: cachestat, which Linux has since 6.5")
+	}
+	require.NoError(t, err)
+	return int64(st.Cache) * int64(os.Getpagesize())
+}
+
+// coldFile is a file that is on the disk and not in the page cache.
+func coldFile(t *testing.T, contents []byte) string {
+	t.Helper()
+	path := filepath.Join(mountImage(t, 64<<20, "", "mkfs.ext4", "-q", "-F"), "disk")
+	require.NoError(t, os.WriteFile(path, contents, 0o600))
+	f, err := os.Open(path)
+	require.NoError(t, err)
+	defer f.Close()
+	require.NoError(t, f.Sync())
+	require.NoError(t, unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED))
+	require.Zero(t, cached(t, path))
+	return path
+}
+
+func TestAColdFileStaysColdWhenItIsReadPastTheCache(t *testing.T) {
+	t.Parallel()
+	want := randomBytes(seeded(t, 9), 8<<20)
+	for name, opt := range map[string]volume.Option{"direct": volume.WithDirect(true), "direct if cold": volume.WithDirectIfCold(true)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := coldFile(t, want)
+			v, err := volume.Open(path, opt)
+			require.NoError(t, err)
+			defer v.Close()
+			p := volume.Buffer(1 << 20)
+			for off := int64(0); off < v.Size(); off += 1 << 20 {
+				require.NoError(t, v.(volume.Prefetcher).Prefetch(off, 4<<20))
+				require.NoError(t, volume.ReadFull(v, p, off))
+				require.True(t, bytes.Equal(want[off:off+1<<20], p))
+			}
+			require.Zero(t, cached(t, path))
+		})
+	}
+}
+
+func TestUncachedWritesLeaveNothingInTheCache(t *testing.T) {
+	t.Parallel()
+	path := coldFile(t, nil)
+	require.NoError(t, os.Truncate(path, 8<<20)) // into holes: over old blocks, some kernels keep them
+	v, err := volume.OpenTarget(path, volume.WithUncached(true))
+	require.NoError(t, err)
+	defer v.Close()
+	_, err = v.WriteAt(randomBytes(seeded(t, 4), 8<<20), 0)
+	require.NoError(t, err)
+	require.NoError(t, v.Sync())
+	if _, err = unix.Pwritev2(int(mustOpen(t, path).Fd()), [][]byte{{1}}, 0, unix.RWF_DONTCACHE); errors.Is(err, unix.EOPNOTSUPP) {
+		t.Skip("missing: uncached writes, which Linux has since 6.14")
+	}
+	require.NoError(t, v.Sync())
+	require.Eventually(t, func() bool { return cached(t, path) < 1<<20 }, 5*time.Second, 10*time.Millisecond)
+}
+
+func mustOpen(t *testing.T, path string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = f.Close() })
+	return f
 }

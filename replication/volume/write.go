@@ -18,9 +18,16 @@ func (v *file) inside(what string, off, n int64) error {
 	return nil
 }
 
+// WriteAt writes in the way that the volume was opened for, and never makes it longer.
 func (v *file) WriteAt(p []byte, off int64) (int, error) {
 	if err := v.inside("write", off, int64(len(p))); err != nil {
 		return 0, err
+	}
+	switch {
+	case v.past != nil && v.suitsDirect(p, off):
+		return v.past.WriteAt(p, off)
+	case v.drop.Load():
+		return v.uncached(p, off, unix.Pwritev2, v.f.WriteAt)
 	}
 	return v.f.WriteAt(p, off)
 }
