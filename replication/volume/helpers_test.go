@@ -1,16 +1,19 @@
 package volume_test
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"lifeboat/replication/volume"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // need skips a test that needs root and programs which are not there.
@@ -47,13 +50,20 @@ func loopDevice(t *testing.T, size int64) string {
 // mountImage makes a file system of a size by a program and mounts it.
 func mountImage(t *testing.T, size int64, options string, mkfs string, args ...string) string {
 	t.Helper()
-	need(t, mkfs, "mount", "umount")
+	need(t, mkfs, "mount")
 	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
 	makeFile(t, image, size)
 	run(t, mkfs, append(args, image)...)
 	run(t, "mount", "-o", "loop"+options, image, dir)
-	t.Cleanup(func() { run(t, "umount", dir) })
+	t.Cleanup(func() { unmount(t, dir) })
 	return dir
+}
+
+// unmount tries again while a program that another test starts has not let go of its copies
+// of our files yet.
+func unmount(t *testing.T, dir string) {
+	t.Helper()
+	require.Eventually(t, func() bool { return !errors.Is(unix.Unmount(dir, 0), unix.EBUSY) }, 10*time.Second, 10*time.Millisecond)
 }
 
 func makeFile(t *testing.T, path string, size int64) {

@@ -37,10 +37,10 @@ func places() []place {
 		{"file on btrfs past the cache", onImage("mkfs.btrfs"), []volume.Option{volume.WithDirect(true)}},
 		{"file on btrfs, leaving nothing", onImage("mkfs.btrfs"), []volume.Option{volume.WithUncached(true), volume.WithDirectIfCold(true)}},
 		{"file on tmpfs, where that cannot be", func(t *testing.T, size int64) string {
-			need(t, "mount", "umount")
+			need(t, "mount")
 			dir := t.TempDir()
 			run(t, "mount", "-t", "tmpfs", "none", dir)
-			t.Cleanup(func() { run(t, "umount", dir) })
+			t.Cleanup(func() { unmount(t, dir) })
 			path := filepath.Join(dir, "disk")
 			makeFile(t, path, size)
 			return path
@@ -152,10 +152,10 @@ func TestHolesAreKept(t *testing.T) {
 
 func TestZerosAreWrittenWhereThereAreNoHoles(t *testing.T) {
 	t.Parallel()
-	need(t, "mount", "umount")
+	need(t, "mount")
 	dir := t.TempDir()
 	run(t, "mount", "-t", "ramfs", "none", dir) // it knows neither holes nor asked-for zeros
-	t.Cleanup(func() { run(t, "umount", dir) })
+	t.Cleanup(func() { unmount(t, dir) })
 	path := filepath.Join(dir, "disk")
 	want := bytes.Repeat([]byte{7}, 3<<20)
 	require.NoError(t, os.WriteFile(path, want, 0o600))
@@ -225,7 +225,7 @@ func TestOnlyFilesAndBlockDevicesAreVolumes(t *testing.T) {
 
 func TestADeviceInUseIsNotWritten(t *testing.T) {
 	t.Parallel()
-	need(t, "mkfs.ext4", "mount", "umount")
+	need(t, "mkfs.ext4", "mount")
 	device, dir := loopDevice(t, 16<<20), t.TempDir()
 	run(t, "mkfs.ext4", "-q", "-F", device)
 	run(t, "mount", device, dir)
@@ -234,7 +234,7 @@ func TestADeviceInUseIsNotWritten(t *testing.T) {
 	v, err := volume.Open(device)
 	require.NoError(t, err, "but it can be read")
 	require.NoError(t, v.Close())
-	run(t, "umount", dir)
+	unmount(t, dir)
 	w, err := volume.OpenTarget(device)
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
