@@ -145,11 +145,13 @@ func (x *Index) repair(d *damage) error {
 	if err := x.begin(); err != nil {
 		return err
 	}
-	if err := x.lose(d); err != nil {
-		return err
-	}
 	if d.level == 0 {
-		return nil
+		return x.lose(d)
+	}
+	// With one page below it to be changed, commit comes to the damaged page and makes it anew.
+	lo, _ := x.below(d.level, d.n)
+	if err := x.markUnknown(lo, lo+1, true); err != nil {
+		return err
 	}
 	return x.commit()
 }
@@ -163,6 +165,7 @@ func (x *Index) stillDamaged(d *damage) error {
 	return x.readPage(d.n, &p)
 }
 
+// lose makes unknown what is below a damaged page and did not change since Commit.
 func (x *Index) lose(d *damage) error {
 	x.damaged.Add(1)
 	lo, hi := x.below(d.level, d.n)
