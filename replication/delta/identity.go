@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -25,6 +26,15 @@ type Fingerprint string
 func fingerprintOf(cert *x509.Certificate) Fingerprint {
 	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	return Fingerprint("sha256:" + hex.EncodeToString(sum[:]))
+}
+
+// ParseFingerprint reads what a Fingerprint is written as.
+func ParseFingerprint(s string) (Fingerprint, error) {
+	digits, ok := strings.CutPrefix(s, "sha256:")
+	if raw, err := hex.DecodeString(digits); !ok || err != nil || len(raw) != sha256.Size {
+		return "", fmt.Errorf("%w: %q is not a fingerprint; one looks like sha256:<64 hex digits>", ErrInvalidSpec, s)
+	}
+	return Fingerprint(strings.ToLower(s)), nil
 }
 
 // Identity is the key of one end. It never leaves its file.

@@ -28,6 +28,9 @@ type ReceiveConfig struct {
 	Peer Fingerprint
 	// Finished is called with the root of each copy that is complete; it may be nil.
 	Finished func(root string)
+	// Ended is called when a session is over and volume and state are closed, with the root of
+	// the copy that it completed, or "" if it did not; it may be nil.
+	Ended func(root string)
 }
 
 // Receiver takes copies of one volume, one at a time.
@@ -91,20 +94,25 @@ func (r *Receiver) open(d DiskInfo, proof block.Proof) (a Admission, err error) 
 	if err != nil {
 		return a, errors.Join(err, v.Close())
 	}
+	var root string
 	return Admission{
 		Replicas: []Replica{{Name: d.Name, Volume: v, Index: x}},
 		Dir:      state,
 		Finish: func(_ context.Context, roots []string, _ json.RawMessage) (any, error) {
+			root = roots[0]
 			if r.c.Finished != nil {
 				r.c.Finished(roots[0])
 			}
 			return struct{}{}, nil
 		},
 		Release: func(error) error {
-			defer r.busy.Unlock()
 			err := errors.Join(v.Close(), noteIdentity(x, r.c.Path), x.Close())
 			if temporary {
 				err = errors.Join(err, os.RemoveAll(state))
+			}
+			r.busy.Unlock()
+			if r.c.Ended != nil {
+				r.c.Ended(root)
 			}
 			return err
 		},

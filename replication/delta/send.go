@@ -53,6 +53,9 @@ type SendResult struct {
 	Stirred bool
 }
 
+// MaxLanes bounds SendConfig.Lanes.
+const MaxLanes = maxLanes
+
 const (
 	retryFirst = time.Millisecond
 	retryMost  = 5 * time.Second
