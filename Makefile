@@ -21,8 +21,11 @@ PKG ?= ./...
 KILLS ?= 500
 FUZZTIME ?= 10s
 BENCH ?= .
+RUNS ?= 5
+JOBS ?=
+SIZE ?= 4G
 
-.PHONY: help build temporal deps compose test check lint demo chaos replay record fuzz bench docs clean
+.PHONY: help build temporal deps compose test check lint demo chaos replay record fuzz bench microbench docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -62,6 +65,7 @@ check: $(BIN)/testreport ## the tests alone, with what is built already (PKG=./a
 	raced=$$(grep -vE '$(NO_RACE)' <<<"$$packages" || true); \
 	{ status=0; \
 	  $(GO) test -C tools/testreport -json ./... || status=1; \
+	  $(GO) test -C tools/bench -json ./... || status=1; \
 	  if [ -n "$$raced" ]; then $(GO) test -json -race $(TEST_FLAGS) $$raced || status=1; fi; \
 	  if [ -n "$$plain" ]; then $(GO) test -json -count=1 $(TEST_FLAGS) $$plain || status=1; fi; \
 	  exit $$status; \
@@ -72,6 +76,7 @@ lint: $(BIN)/staticcheck $(BIN)/workflowcheck ## gofmt, go vet, staticcheck, wor
 	if [ -n "$$unformatted" ]; then echo "not formatted, run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 	$(GO) vet -C tools/testreport ./...
+	$(GO) vet -C tools/bench ./...
 	$(BIN)/staticcheck ./...
 	$(BIN)/workflowcheck -test=false -config tools/lint/workflowcheck.yaml ./workflows/... ./worker/...
 
@@ -97,7 +102,17 @@ fuzz: ## every fuzz target for FUZZTIME
 		done; \
 	done
 
-bench: ## benchmarks (BENCH=pattern)
+# As root in namespaces of its own. With WRITE=1 docs/benchmarks.md gets the tables;
+# with RESUME=1 the jobs that the last run finished are kept.
+bench: build $(BIN)/bench ## the copy against its peers and the machine's limits (RUNS=5 JOBS=full,inc1 SIZE=4G WRITE=1)
+	@tools/bench/deps
+	$(BIN)/bench -lifeboat $(BIN)/lifeboat -runs $(RUNS) -jobs '$(JOBS)' -size $(SIZE) \
+		$(if $(DISK),-disk '$(DISK)') $(if $(RESUME),-resume) $(if $(WRITE),-write docs/benchmarks.md)
+
+$(BIN)/bench: $(wildcard tools/bench/*.go tools/bench/*/*.go) tools/bench/go.mod
+	cd tools/bench && $(GO_BUILD) -o ../../$@ .
+
+microbench: ## Go benchmarks of single functions (BENCH=pattern)
 	$(GO) test ./... -run '^$$' -bench '$(BENCH)' -benchmem -timeout 0
 
 docs: ## generated files: plan reference, JSON Schema, CLI pages, pinned versions

@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"lifeboat/tools/bench/measure"
+)
+
+// outcome is what one run of a contender gave.
+type outcome struct {
+	measure.Sample
+	Values map[string]float64 `json:"values,omitempty"` // what only this job measures
+}
+
+// contender does one job in one way.
+type contender struct {
+	who, variant string
+	prepare      func(context.Context) error // nil: nothing to prepare
+	run          func(context.Context) (outcome, error)
+	check        func() error                // nil: nothing to compare
+	reset        func(context.Context) error // nil: nothing to put back
+}
+
+func (c contender) name() string { return strings.TrimSpace(c.who + " " + c.variant) }
+
+// job is a thing to do, done by several contenders in turn.
+type job struct {
+	name  string
+	title string
+	once  bool                    // one run of each is enough: its rate is set, not found out
+	table func(io.Writer, []stat) // nil: writeJob
+	open  func(context.Context, *bench) (contenders []contender, end func() error, err error)
+}
+
+// bench is a measurement under way.
+type bench struct {
+	options
+	images
+	product *product
+	store   *store
+	missing map[string]bool // programs that PATH lacks, said once
+}
+
+// runLimit is the longest that any single run may take.
+const runLimit = 5 * time.Minute
+
+func measureAll(ctx context.Context, o options) (err error) {
+	jobs, err := chooseJobs(o.jobs)
+	if err != nil {
+		return err
+	}
+	b := &bench{options: o, missing: map[string]bool{}}
+	if os.Getenv(insideVar) != "" {
+		if err := settle(); err != nil {
+			return err
+		}
+	} else {
+		progress("not root, or namespaces are not permitted: bytes of others on the loopback count too")
+	}
+	dir, remove := o.work, func() error { return nil }
+	if dir == "" {
+		// Three images at their full size, three copies of their data.
+		if dir, remove, err = memorySpace(3 * o.size); err != nil {
+			return err
+		}
+	}
+	defer func() { err = errors.Join(err, remove()) }()
+	if b.product, err = findProduct(ctx, o.lifeboat, dir); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.product.remove()) }()
+	if b.store, err = openStore(o.results, describe(o, b.product), o.resume); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.store.close()) }()
+	progress("making the images in %s", dir)
+	if b.images, err = openImages(dir, o.size); err != nil {
+		return err
+	}
+	for _, j := range jobs {
+		if b.store.done(j.name) {
+			progress("job %s: kept", j.name)
+			continue
+		}
+		if err := b.runJob(ctx, j); err != nil {
+			return fmt.Errorf("job %s: %w", j.name, err)
+		}
+	}
+	return publish(b.store.session, o.write)
+}
+
+// progress says on standard error what is going on.
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "# "+format+"\n", args...) }
+
+func (b *bench) runJob(ctx context.Context, j job) (err error) {
+	start := time.Now()
+	contenders, end, err := j.open(ctx, b)
+	if end != nil {
+		defer func() { err = errors.Join(err, end()) }()
+	}
+	var notHere *missingError
+	if errors.As(err, &notHere) {
+		progress("job %s is left out: %v", j.name, err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	contenders = slices.DeleteFunc(contenders, func(c contender) bool { return !b.only.MatchString(c.name()) })
+	runs := b.runs
+	if j.once {
+		runs = 1
+	}
+	for round := range runs {
+		for i := 0; i < len(contenders); i++ {
+			c := contenders[i]
+			rows, err := b.turn(ctx, j, c)
+			for _, r := range rows {
+				if err := b.store.add(r); err != nil {
+					return err
+				}
+			}
+			if err != nil {
+				if ctx.Err() != nil {
+					return err
+				}
+				progress("%s: %s gave up: %v", j.name, c.name(), err)
+				contenders = slices.Delete(contenders, i, i+1)
+				i--
+			}
+		}
+		progress("job %s: round %d of %d, %.0f s", j.name, round+1, runs, time.Since(start).Seconds())
+	}
+	return b.store.finish(j.name)
+}
+
+// turn runs a contender once, and again up to twice while others disturb.
+// Disturbed runs are rows too, marked. An error ends the contender's part in
+// the job; it is the last row.
+func (b *bench) turn(ctx context.Context, j job, c contender) ([]row, error) {
+	const tries = 3
+	var rows []row
+	for range tries {
+		r := row{Job: j.name, Who: c.who, Variant: c.variant}
+		var err error
+		r.outcome, err = b.attempt(ctx, c)
+		r.Noisy = r.Other > b.noise*r.Wall
+		if err != nil {
+			r.Error = err.Error()
+			return append(rows, r), err
+		}
+		progress("%-10s %-60s %8.3f s  cpu %6.2f s  wire %8.1f MB  others %.2f s", j.name, c.name(), r.Wall, r.CPU, float64(r.Wire)/1e6, r.Other)
+		if rows = append(rows, r); !r.Noisy {
+			break
+		}
+	}
+	return rows, nil
+}
+
+func (b *bench) attempt(ctx context.Context, c contender) (o outcome, err error) {
+	ctx, cancel := context.WithTimeout(ctx, runLimit)
+	defer cancel()
+	if c.prepare != nil {
+		if err := c.prepare(ctx); err != nil {
+			return o, fmt.Errorf("prepare: %w", err)
+		}
+	}
+	if c.reset != nil {
+		defer func() {
+			if e := c.reset(ctx); e != nil {
+				err = errors.Join(err, fmt.Errorf("put back: %w", e))
+			}
+		}()
+	}
+	if b.quiet > 0 {
+		measure.WaitQuiet(b.quiet)
+	}
+	if o, err = c.run(ctx); err != nil {
+		return o, err
+	}
+	if c.check != nil {
+		return o, c.check()
+	}
+	return o, nil
+}
+
+// path returns a file beside the images.
+func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
+
+// missingError says what a job or contender needs that is not here.
+type missingError struct{ what string }
+
+func (e *missingError) Error() string { return e.what }
+
+func chooseJobs(names string) ([]job, error) {
+	if names == "" {
+		return allJobs, nil
+	}
+	var chosen []job
+	for name := range strings.SplitSeq(names, ",") {
+		i := slices.IndexFunc(allJobs, func(j job) bool { return j.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no job %q; there are %s", name, strings.Join(jobNames(), ", "))
+		}
+		chosen = append(chosen, allJobs[i])
+	}
+	return chosen, nil
+}
