@@ -172,7 +172,7 @@ func requireCovered(t *testing.T, changed []volume.Extent, old, new []byte, what
 	}
 }
 
-func diffByFiemap(t *testing.T, old, new string) []volume.Extent {
+func diffByFiemap(t testing.TB, old, new string) []volume.Extent {
 	t.Helper()
 	a, err := os.Open(old)
 	require.NoError(t, err)

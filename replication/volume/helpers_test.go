@@ -17,7 +17,7 @@ import (
 )
 
 // need skips a test that needs root and programs which are not there.
-func need(t *testing.T, programs ...string) {
+func need(t testing.TB, programs ...string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("missing: root, which mounts and loop devices need")
@@ -29,7 +29,7 @@ func need(t *testing.T, programs ...string) {
 	}
 }
 
-func run(t *testing.T, program string, args ...string) string {
+func run(t testing.TB, program string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command(program, args...).CombinedOutput()
 	require.NoError(t, err, "%s %s: %s", program, strings.Join(args, " "), out)
@@ -48,7 +48,7 @@ func loopDevice(t *testing.T, size int64) string {
 }
 
 // mountImage makes a file system of a size by a program and mounts it.
-func mountImage(t *testing.T, size int64, options string, mkfs string, args ...string) string {
+func mountImage(t testing.TB, size int64, options string, mkfs string, args ...string) string {
 	t.Helper()
 	need(t, mkfs, "mount")
 	image, dir := filepath.Join(t.TempDir(), "image"), t.TempDir()
@@ -61,12 +61,12 @@ func mountImage(t *testing.T, size int64, options string, mkfs string, args ...s
 
 // unmount tries again while a program that another test starts has not let go of its copies
 // of our files yet.
-func unmount(t *testing.T, dir string) {
+func unmount(t testing.TB, dir string) {
 	t.Helper()
 	require.Eventually(t, func() bool { return !errors.Is(unix.Unmount(dir, 0), unix.EBUSY) }, 10*time.Second, 10*time.Millisecond)
 }
 
-func makeFile(t *testing.T, path string, size int64) {
+func makeFile(t testing.TB, path string, size int64) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	require.NoError(t, err)
