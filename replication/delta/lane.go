@@ -61,6 +61,9 @@ func roundUp(n int) int { return (n + block.Size - 1) &^ (block.Size - 1) }
 
 // run works until there is nothing left to hand out.
 func (l *lane) run(ctx context.Context) error {
+	if err := l.s.priority.take(); err != nil {
+		return err
+	}
 	for {
 		seg, region := l.plan.current(l.id)
 		if seg == nil {

@@ -35,6 +35,10 @@ type SendConfig struct {
 	Throttle *Throttle
 	Compress Compression
 	Meter    *Meter
+	// IOPriority of what is read; empty is IONormal.
+	IOPriority IOPriority
+	// Began is called with each pass before it runs; it may be nil.
+	Began func(p Pass, lanes int)
 	// Retry is how long to try again after the link broke; 0 is not at all.
 	Retry time.Duration
 	// Notice hears of what a person may want to know; it may be nil.
@@ -127,7 +131,7 @@ func (c *SendConfig) once(ctx context.Context) (res SendResult, err error) {
 		return res, err
 	}
 	s, err := Connect(ctx, SenderConfig{Dial: c.Dial, Disks: []SourceDisk{{Name: "disk", Index: x}}, Lanes: c.Lanes,
-		Throttle: c.Throttle, Compress: c.Compress, Meter: c.Meter})
+		Throttle: c.Throttle, Compress: c.Compress, Meter: c.Meter, IOPriority: c.IOPriority})
 	if err != nil {
 		return res, err
 	}
@@ -165,6 +169,9 @@ func (c *SendConfig) transfer(ctx context.Context, s *Sender, v volume.Source, b
 	}
 	if !res.Tracked {
 		p.Settled = watermark.save
+	}
+	if c.Began != nil {
+		c.Began(p, s.count)
 	}
 	if err := s.Pass(ctx, p); err != nil {
 		return res, err

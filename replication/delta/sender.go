@@ -39,6 +39,8 @@ type SenderConfig struct {
 	// Compress is CompressAuto where empty.
 	Compress Compression
 	Meter    *Meter
+	// IOPriority of what is read; empty is IONormal.
+	IOPriority IOPriority
 	// Timeout is the silence after which a link is broken; default 15 s.
 	Timeout time.Duration
 }
@@ -56,6 +58,7 @@ type Sender struct {
 	compress Compression
 	meter    *Meter
 	timeout  time.Duration
+	priority IOPriority
 	link     *link
 	welcome  welcomeMessage
 	window   *window
@@ -72,7 +75,7 @@ type Sender struct {
 // whole session.
 func Connect(ctx context.Context, c SenderConfig) (s *Sender, err error) {
 	s = &Sender{
-		disks: c.Disks, dial: c.Dial, throttle: c.Throttle, compress: c.Compress, meter: c.Meter, timeout: c.Timeout,
+		disks: c.Disks, dial: c.Dial, throttle: c.Throttle, compress: c.Compress, meter: c.Meter, timeout: c.Timeout, priority: c.IOPriority,
 		window: newWindow(), replies: make(chan frame, 64), read: make(chan struct{}), count: c.Lanes,
 	}
 	if s.meter == nil {

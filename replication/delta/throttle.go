@@ -3,14 +3,16 @@ package delta
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/time/rate"
 )
 
-// Throttle is a bandwidth limit that may change at any time.
+// Throttle is a bandwidth limit that may change at any time. All lanes that send by one share
+// it: whoever asked first is served first, and nobody gets more than 50 ms of it at once.
 type Throttle struct {
 	limiter *rate.Limiter
-	limited atomic.Bool
+	limit   atomic.Int64 // bytes a second; 0 is none
 	burst   atomic.Int64
 }
 
@@ -21,24 +23,53 @@ func NewThrottle(bytesPerSecond int64) *Throttle {
 	return t
 }
 
-// Set changes the limit; what is under way ends at the old one, which takes at
-// most 50 ms.
+// Limit is the limit as it is now, in bytes a second; 0 is none.
+func (t *Throttle) Limit() int64 { return t.limit.Load() }
+
+// Set changes the limit; what is under way ends at the old one, which takes at most 50 ms.
 func (t *Throttle) Set(bytesPerSecond int64) {
 	if bytesPerSecond <= 0 {
-		t.limited.Store(false)
+		t.limit.Store(0)
 		t.limiter.SetLimit(rate.Inf)
 		return
 	}
-	burst := min(max(bytesPerSecond/20, 512), 256<<10)
+	// What a limiter may catch up with, after its goroutine was not run in time.
+	burst := max(bytesPerSecond/20, 512)
+	was := t.limit.Swap(bytesPerSecond)
 	t.burst.Store(burst)
 	t.limiter.SetBurst(int(burst))
 	t.limiter.SetLimit(rate.Limit(bytesPerSecond))
-	t.limited.Store(true)
+	if was == 0 {
+		// Begin without savings, else the first moment is above the limit.
+		t.limiter.ReserveN(time.Now(), int(burst))
+	}
+}
+
+// followAtLeast is how often a calendar is looked at: clocks are set, and machines sleep.
+const followAtLeast = time.Minute
+
+// Follow sets the limit by a calendar, in local time, until the context ends.
+func (t *Throttle) Follow(ctx context.Context, c *Calendar) {
+	for {
+		now := time.Now()
+		if limit := c.LimitAt(now); limit != t.Limit() {
+			t.Set(limit)
+		}
+		wait := followAtLeast
+		if next, ok := c.Next(now); ok {
+			wait = min(wait, next.Sub(now))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
 }
 
 // take waits until up to n bytes may be sent and says how many.
 func (t *Throttle) take(ctx context.Context, n int) (int, error) {
-	if !t.limited.Load() {
+	if t.limit.Load() == 0 {
 		return n, nil
 	}
 	for {
