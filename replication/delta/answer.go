@@ -56,7 +56,16 @@ func (s *Session) flush(f frame) error {
 	if err := s.rx.reached(s.work, counts); err != nil {
 		return err
 	}
-	return s.rx.checkpoint(s.acknowledge)
+	if err := s.rx.checkpoint(s.acknowledge); err != nil {
+		return err
+	}
+	// What finish is going to ask for, while the sender takes in the acknowledgement.
+	for _, r := range s.rx.replicas {
+		if _, err := r.Index.Commit(); err != nil {
+			return SpaceError("index of the target", err)
+		}
+	}
+	return nil
 }
 
 // answerHashes tells a page of hashes, or the digests of a piece.

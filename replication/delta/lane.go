@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/bits"
-	"net"
 	"time"
 
 	"lifeboat/replication/block"
@@ -42,7 +41,7 @@ type lane struct {
 
 	frame     uint64 // the last that was sent
 	unflushed int    // bytes sent since the target was told to write
-	since     time.Time
+	since     time.Time // of the first thing that is not written
 
 	rec      index.Region
 	relearnt bool // digests of rec were missing, and are known now
@@ -79,7 +78,7 @@ func (l *lane) run(ctx context.Context) error {
 		if err := l.region(ctx, seg, next); err != nil {
 			return err
 		}
-		if l.unflushed > 0 && time.Since(l.since) > flushAge {
+		if (l.unflushed > 0 || l.open()) && time.Since(l.since) > flushAge {
 			if err := l.flush(ctx, true); err != nil {
 				return err
 			}
@@ -142,7 +141,8 @@ func (l *lane) region(ctx context.Context, seg *segment, region int64) error {
 	if err := x.Region(region, &l.rec); err != nil {
 		return err
 	}
-	if l.open() && (seg.disk != l.disk || region <= l.at) { // a frame is about one disk, and ascends
+	// A frame is about one disk, and ascends.
+	if l.open() && (seg.disk != l.disk || region <= l.at || len(l.zeros) > maxItems-block.PiecesPerRegion) {
 		if err := l.flush(ctx, false); err != nil {
 			return err
 		}
@@ -308,7 +308,7 @@ func (l *lane) read(p []byte, off int64) error {
 func (l *lane) open() bool { return len(l.zeros)+len(l.pieces) > 0 }
 
 // connection gives the lane's connection, made at the first use.
-func (l *lane) connection(ctx context.Context) (net.Conn, error) {
+func (l *lane) connection(ctx context.Context) (*laneConn, error) {
 	if c := l.s.lanes[l.id]; c != nil {
 		return c, nil
 	}
@@ -316,6 +316,5 @@ func (l *lane) connection(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lane %d to the target: %w", l.id, err)
 	}
-	l.s.lanes[l.id] = c
 	return c, nil
 }

@@ -26,7 +26,15 @@ func (l *lane) becomesZero(piece int64) {
 		l.zeros[k].count++
 		return
 	}
+	l.begin()
 	l.zeros = append(l.zeros, zeroRun{piece, 1})
+}
+
+// begin notes when the first thing was found that the target does not write yet.
+func (l *lane) begin() {
+	if !l.open() && l.unflushed == 0 {
+		l.since = time.Now()
+	}
 }
 
 // piece compares a whole piece that was read behind the payload.
@@ -113,6 +121,7 @@ func (l *lane) compare(piece int64, b []byte, have uint16) {
 func (l *lane) add(e dataPiece, i int, b []byte, have uint16) {
 	l.rec.Pieces[i] = e.hash
 	l.touched = true
+	l.begin()
 	l.pieces = append(l.pieces, e)
 	before, at := l.n, 0
 	for k := range block.PerPiece {
@@ -141,9 +150,6 @@ func (l *lane) add(e dataPiece, i int, b []byte, have uint16) {
 func (l *lane) flush(ctx context.Context, now bool) error {
 	if !l.open() && (!now || l.unflushed == 0) {
 		return nil
-	}
-	if l.since.IsZero() || l.unflushed == 0 {
-		l.since = time.Now()
 	}
 	size := dataHeaderSize + len(l.zeros)*zeroRunSize + len(l.pieces)*pieceEntrySize(l.s.proof) + l.n
 	began := time.Now()

@@ -1,6 +1,10 @@
 package delta
 
-import "sync"
+import (
+	"cmp"
+	"slices"
+	"sync"
+)
 
 // Span is a range of regions of a disk.
 type Span struct {
@@ -27,8 +31,9 @@ type segment struct {
 	open     []int64 // handed out and not settled, ascending
 }
 
-// newPlan splits spans evenly.
+// newPlan splits spans evenly. They may overlap and be in any order.
 func newPlan(spans []Span, lanes int) *plan {
+	spans = joinSpans(spans)
 	p := &plan{lanes: make([][]*segment, lanes)}
 	var total int64
 	for _, s := range spans {
@@ -47,6 +52,21 @@ func newPlan(spans []Span, lanes int) *plan {
 		}
 	}
 	return p
+}
+
+// joinSpans sorts spans and joins those that touch, so that no region is handed out twice.
+func joinSpans(spans []Span) (out []Span) {
+	sorted := slices.SortedFunc(slices.Values(spans), func(a, b Span) int {
+		return cmp.Or(cmp.Compare(a.Disk, b.Disk), cmp.Compare(a.First, b.First))
+	})
+	for _, s := range sorted {
+		if k := len(out) - 1; k >= 0 && out[k].Disk == s.Disk && s.First <= out[k].End {
+			out[k].End = max(out[k].End, s.End)
+		} else if s.First < s.End {
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // current gives the segment a lane works on, and how far it is; nil when all is done.

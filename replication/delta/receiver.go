@@ -18,6 +18,10 @@ const (
 	// acknowledged: this much is sent again at most after a crash, with what is under way.
 	ackBytes = 16 << 20
 	ackAge   = 200 * time.Millisecond
+	// ackShare is how much of the time may go into checkpoints while less than ackBytes came.
+	// Where they are cheap they come often, so that little is left to do at the end.
+	ackShare  = 8
+	ackAtMost = 5 * time.Millisecond // not more often than that
 	// freshPieces is how much of an empty volume one intent opens: 1 GiB.
 	freshPieces = 1 << 30 / block.Piece
 )
@@ -190,16 +194,20 @@ func (rx *receiver) reached(ctx context.Context, counts []laneCount) error {
 // checkpoints makes what was written durable, whenever there is enough of it or it is
 // old enough, and tells the sender.
 func (rx *receiver) checkpoints(ctx context.Context, tell func([]laneCount) error) error {
+	took := time.Duration(0)
 	for {
 		rx.mu.Lock()
-		changed, left := rx.changed, ackAge-time.Since(rx.since)
+		age := min(max(ackShare*took, ackAtMost), ackAge)
+		changed, left := rx.changed, age-time.Since(rx.since)
 		idle := rx.bytes == 0
 		due := rx.bytes >= ackBytes || !idle && left <= 0
 		rx.mu.Unlock()
 		if due {
+			began := time.Now()
 			if err := rx.checkpoint(tell); err != nil {
 				return err
 			}
+			took = time.Since(began)
 			continue
 		}
 		var old <-chan time.Time

@@ -67,7 +67,7 @@ type Sender struct {
 	count    int // of lanes
 
 	lanesMu sync.Mutex
-	lanes   [maxLanes]net.Conn
+	lanes   [maxLanes]*laneConn
 	plan    *plan // of the pass that runs
 }
 
@@ -179,7 +179,7 @@ func (s *Sender) Close() {
 	s.lanesMu.Lock()
 	for _, c := range s.lanes {
 		if c != nil {
-			_ = closeNow(c)
+			_ = closeNow(c.conn)
 		}
 	}
 	s.lanesMu.Unlock()
@@ -258,7 +258,7 @@ func (s *Sender) reply(typ frameType) (frame, error) {
 }
 
 // join opens the connection of a lane.
-func (s *Sender) join(ctx context.Context, id int) (net.Conn, error) {
+func (s *Sender) join(ctx context.Context, id int) (*laneConn, error) {
 	conn, err := s.dial(ctx)
 	if err != nil {
 		return nil, err
@@ -272,16 +272,18 @@ func (s *Sender) join(ctx context.Context, id int) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.write(ctx, conn, append(w.head[:], w.body...)); err != nil {
+	c := &laneConn{conn: conn}
+	if err := s.write(ctx, c, append(w.head[:], w.body...)); err != nil {
 		return nil, errors.Join(err, closeNow(conn))
 	}
 	s.lanesMu.Lock()
 	defer s.lanesMu.Unlock()
-	return conn, nil
+	s.lanes[id] = c
+	return c, nil
 }
 
 // write sends bytes over a lane at the permitted rate.
-func (s *Sender) write(ctx context.Context, conn net.Conn, b []byte) error {
+func (s *Sender) write(ctx context.Context, c *laneConn, b []byte) error {
 	for len(b) > 0 {
 		n := len(b)
 		if s.throttle != nil {
@@ -290,10 +292,10 @@ func (s *Sender) write(ctx context.Context, conn net.Conn, b []byte) error {
 				return s.link.explain(err)
 			}
 		}
-		if err := conn.SetWriteDeadline(time.Now().Add(4 * s.timeout)); err != nil {
+		if err := c.conn.SetWriteDeadline(time.Now().Add(4 * s.timeout)); err != nil {
 			return s.link.explain(err)
 		}
-		if _, err := conn.Write(b[:n]); err != nil {
+		if _, err := c.Write(b[:n]); err != nil {
 			return s.link.explain(err)
 		}
 		s.meter.Sent.Add(int64(n))

@@ -64,7 +64,9 @@ type Session struct {
 	link  *link
 	rx    *receiver
 	admit Admission
-	lanes errgroup.Group
+	lanes sync.WaitGroup
+	// joined is guarded by the server.
+	joined [maxLanes]bool
 	// work ends when nothing more is to be written. The link lives on for a goodbye.
 	work context.Context
 	stop context.CancelCauseFunc
@@ -143,8 +145,21 @@ func (sv *Server) run(s *Session, hello Hello) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.rx.close()) }()
 	sv.register(s, true)
-	defer sv.register(s, false)
+	err = sv.follow(s, hello)
+	sv.register(s, false) // no lane can join from here on
+	s.lanes.Wait()
+	// What came is kept, so that less is sent again.
+	cerr := s.rx.checkpoint(func([]laneCount) error { return nil })
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		return cerr
+	}
+	return errors.Join(err, cerr)
+}
+
+// follow does what the sender says until the session ends, and gives the reason.
+func (sv *Server) follow(s *Session, hello Hello) error {
 	if err := s.greet(hello); err != nil {
+		s.stop(err)
 		return err
 	}
 	go s.link.keepAlive()
@@ -160,14 +175,7 @@ func (sv *Server) run(s *Session, hello Hello) (err error) {
 	<-s.work.Done()
 	s.link.hurry()
 	_ = helpers.Wait() // their errors are the cause of the end
-	_ = s.lanes.Wait()
-	err = context.Cause(s.work)
-	// What came is kept, so that less is sent again.
-	cerr := s.rx.checkpoint(func([]laneCount) error { return nil })
-	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
-		return cerr
-	}
-	return errors.Join(err, cerr)
+	return context.Cause(s.work)
 }
 
 // register lets lanes find the session, or no longer.
@@ -232,19 +240,28 @@ func (sv *Server) serveLane(l *link, f frame, peer Fingerprint) error {
 	if err := decodeJSON(f, &m); err != nil {
 		return err
 	}
-	sv.mu.Lock()
-	s := sv.sessions[m.Session]
-	sv.mu.Unlock()
-	if s == nil || s.peer != peer || m.Lane < 0 || m.Lane >= maxLanes {
-		return fmt.Errorf("%w: lane %d of a session that there is not", ErrProtocol, m.Lane)
-	}
 	done := make(chan error, 1)
-	s.lanes.Go(func() error {
+	if !sv.join(m, peer, func(s *Session) {
 		defer context.AfterFunc(s.work, l.close)()
+		readAhead(l.conn)
 		err := newLaneReader(s.rx, m.Lane, idleReader{l}).run(s.work)
 		s.stop(err)
 		done <- err
-		return err
-	})
+	}) {
+		return fmt.Errorf("%w: lane %d of a session that there is not, or has it already", ErrProtocol, m.Lane)
+	}
 	return <-done
+}
+
+// join lets run serve a lane of a session, if there is one that does not have it yet.
+func (sv *Server) join(m joinMessage, peer Fingerprint, run func(*Session)) bool {
+	sv.mu.Lock()
+	defer sv.mu.Unlock()
+	s := sv.sessions[m.Session]
+	if s == nil || s.peer != peer || m.Lane < 0 || m.Lane >= maxLanes || s.joined[m.Lane] {
+		return false
+	}
+	s.joined[m.Lane] = true
+	s.lanes.Go(func() { run(s) })
+	return true
 }
