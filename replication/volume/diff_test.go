@@ -40,10 +40,10 @@ func TestDiffLeavesNoChangeOut(t *testing.T) {
 			rng := seeded(t, uint64(100+i))
 			dir := mountImage(t, 512<<20, fs.options, fs.mkfs, fs.args...)
 			live, cut := filepath.Join(dir, "live"), filepath.Join(dir, "cut0")
-			writeDisk(t, rng, live, 6<<20)
+			writeDisk(t, rng, live, 4<<20)
 			require.True(t, volume.CanClone(live))
 			require.NoError(t, volume.Clone(live, cut))
-			for round := 1; round <= 30; round++ {
+			for round := 1; round <= 20; round++ {
 				what := change(t, rng, live)
 				next := filepath.Join(dir, fmt.Sprintf("cut%d", round))
 				require.NoError(t, volume.Clone(live, next))

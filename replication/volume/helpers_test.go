@@ -1,6 +1,7 @@
 package volume_test
 
 import (
+	"encoding/binary"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -82,15 +83,11 @@ func seeded(t *testing.T, seed uint64) *rand.Rand {
 }
 
 func randomBytes(rng *rand.Rand, n int64) []byte {
-	b := make([]byte, n)
-	var word uint64
-	for i := range b {
-		if i%8 == 0 {
-			word = rng.Uint64()
-		}
-		b[i] = byte(word >> (i % 8 * 8))
+	b := make([]byte, 0, n+8)
+	for int64(len(b)) < n {
+		b = binary.LittleEndian.AppendUint64(b, rng.Uint64())
 	}
-	return b
+	return b[:n]
 }
 
 func readAll(t *testing.T, path string) []byte {
