@@ -38,21 +38,24 @@ func openFull(ctx context.Context, b *bench) ([]contender, func() error, error) 
 func openDelta(v func(*bench) version) func(context.Context, *bench) ([]contender, func() error, error) {
 	return func(ctx context.Context, b *bench) ([]contender, func() error, error) {
 		v := v(b)
-		ours, end, err := b.productDelta(ctx, b.inMemory(), v, false)
+		ours, end := b.productDelta(b.inMemory(), v, false)
 		cs := slices.Concat(ours, b.deltaPeers(b.inMemory(), v, 4096, 65536), b.scanFloors(v.image))
 		if len(v.extents) > 0 {
 			cs = append(cs, b.changeFloors(v)...)
 		}
-		return cs, joinEnds(end, b.removeTarget), err
+		return cs, joinEnds(end, b.removeTarget), nil
 	}
 }
 
 func openTracked(v func(*bench) version) func(context.Context, *bench) ([]contender, func() error, error) {
 	return func(ctx context.Context, b *bench) ([]contender, func() error, error) {
 		v := v(b)
-		ours, end, err := b.productDelta(ctx, b.inMemory(), v, true)
-		if err != nil || len(v.extents) == 0 {
-			return ours, end, err
+		ours, end := b.productDelta(b.inMemory(), v, true)
+		if len(v.extents) == 0 {
+			if b.product.here() {
+				ours = append(ours, b.startOnly())
+			}
+			return ours, end, nil
 		}
 		peers, endPeers, err := b.dirtyBitmaps(ctx, v)
 		return slices.Concat(ours, peers, b.changeFloors(v)), joinEnds(end, endPeers, b.removeTarget), err

@@ -1,0 +1,3 @@
+package main
+
+func otherGoals() []goal { return nil }
