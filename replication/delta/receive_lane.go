@@ -182,11 +182,11 @@ func (l *laneReader) write(fresh bool) error {
 	l.rx.writing.RLock()
 	defer l.rx.writing.RUnlock()
 	if err := l.rx.intents.add(l.intents(fresh)); err != nil {
-		return err
+		return l.rx.fail(err)
 	}
 	for _, f := range l.batch {
 		if err := l.apply(f); err != nil {
-			return err
+			return l.rx.fail(err)
 		}
 	}
 	l.free = append(l.free, l.batch...)

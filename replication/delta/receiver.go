@@ -52,6 +52,7 @@ type receiver struct {
 	bytes   int
 	since   time.Time
 	changed chan struct{} // closed when something was written
+	failed  error         // why nothing more is made durable
 
 	checkpointing sync.Mutex
 }
@@ -107,12 +108,28 @@ func (rx *receiver) distrust(open []intent, complete bool) error {
 			return err
 		}
 	}
-	for _, r := range rx.replicas {
-		if err := r.Index.Sync(); err != nil {
+	for i := range rx.replicas {
+		if err := rx.replicas[i].settleDown(); err != nil {
 			return err
 		}
 	}
 	return rx.intents.reset()
+}
+
+// settleDown makes durable what is in a replica and not known, and that it is not known. It is
+// going to be read, and what was read is believed: a write that a killed session left to the kernel
+// must not be lost after that.
+func (r *Replica) settleDown() error {
+	_, _, unknown, err := r.Index.Unknown(0)
+	if err != nil {
+		return err
+	}
+	if unknown {
+		if err := r.Volume.Sync(); err != nil {
+			return SpaceError(fmt.Sprintf("sync replica of disk %s", r.Name), err)
+		}
+	}
+	return SpaceError("index of the target", r.Index.Sync())
 }
 
 // distrustFresh marks the pieces of a range that should be zeros, and are not holes.
@@ -223,12 +240,26 @@ func (rx *receiver) checkpoints(ctx context.Context, tell func([]laneCount) erro
 	}
 }
 
+// fail ends all checkpoints: a batch was written in part, or what a checkpoint took was not
+// kept. The intents stay, so that the next session does not believe what they name.
+func (rx *receiver) fail(err error) error {
+	rx.mu.Lock()
+	defer rx.mu.Unlock()
+	if err != nil && rx.failed == nil {
+		rx.failed = err
+	}
+	return err
+}
+
 // capture takes what was written so far, and lets new intents go elsewhere.
 func (rx *receiver) capture() (pending []pendingHashes, counts []laneCount, err error) {
 	rx.writing.Lock()
 	defer rx.writing.Unlock()
 	rx.mu.Lock()
 	defer rx.mu.Unlock()
+	if rx.failed != nil {
+		return nil, nil, rx.failed
+	}
 	pending, rx.pending = rx.pending, make([]pendingHashes, len(rx.replicas))
 	for i, n := range rx.lanes {
 		if n > rx.acked[i] {
@@ -245,19 +276,11 @@ func (rx *receiver) checkpoint(tell func([]laneCount) error) error {
 	rx.checkpointing.Lock()
 	defer rx.checkpointing.Unlock()
 	pending, counts, err := rx.capture()
+	if err == nil {
+		err = rx.keep(pending)
+	}
 	if err != nil {
-		return err
-	}
-	for i, p := range pending {
-		if len(p.pieces)+len(p.zeros) == 0 {
-			continue
-		}
-		if err := rx.replicas[i].keep(p); err != nil {
-			return err
-		}
-	}
-	if err := rx.intents.release(); err != nil {
-		return err
+		return rx.fail(err)
 	}
 	for _, c := range counts {
 		rx.acked[c.lane] = c.frames
@@ -266,6 +289,19 @@ func (rx *receiver) checkpoint(tell func([]laneCount) error) error {
 		return nil
 	}
 	return tell(counts)
+}
+
+// keep makes durable what was captured, and forgets its intents.
+func (rx *receiver) keep(pending []pendingHashes) error {
+	for i, p := range pending {
+		if len(p.pieces)+len(p.zeros) == 0 {
+			continue
+		}
+		if err := rx.replicas[i].keep(p); err != nil {
+			return err
+		}
+	}
+	return rx.intents.release()
 }
 
 // keep makes what was written to a replica durable, then its hashes.

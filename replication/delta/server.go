@@ -150,6 +150,9 @@ func (sv *Server) run(s *Session, hello Hello) (err error) {
 	s.lanes.Wait()
 	// What came is kept, so that less is sent again.
 	cerr := s.rx.checkpoint(func([]laneCount) error { return nil })
+	if cerr != nil && errors.Is(err, cerr) {
+		return err
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return cerr
 	}
