@@ -131,7 +131,7 @@ func newRootCommand(a *app) *cobra.Command {
 		newDevCommand(a), newDemoCommand(a), newLocalCommand(a), newInitCommand(a), newStatusCommand(a), newPlanCommand(a),
 		newServerCommand(a), newReplicationCommand(a), newPointCommand(a), newDrillCommand(a), newFailoverCommand(a),
 		newReverseCommand(a), newFailbackCommand(a), newScheduleCommand(a), newReportCommand(a), newVersionCommand(a),
-		newCopyCommand(a), newGenDocsCommand(a),
+		newCopyCommand(a), newCompareCommand(a), newGenDocsCommand(a),
 	)
 	root.AddCommand(newNumbersCommands(a)...)
 	return root

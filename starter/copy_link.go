@@ -55,8 +55,8 @@ func (f *copyFlags) toReceiver(source, target string) (way, error) {
 	if isRemote(target) {
 		return f.remote(target)
 	}
-	if f.plaintext || f.peer != "" || f.key != "" {
-		return way{}, usagef("--key, --peer and --insecure-plaintext are for a target HOST:PORT; %s is a path", target)
+	if err := f.unused("two volumes"); err != nil {
+		return way{}, err
 	}
 	if err := differentVolumes(source, target); err != nil {
 		return way{}, err

@@ -62,10 +62,20 @@ func (r *Receiver) Admit(_ context.Context, _ *Session, hello Hello, peer Finger
 	if len(hello.Disks) != 1 || hello.Disks[0].Size <= 0 {
 		return a, fmt.Errorf("%w: a copy is of one volume that is not empty", ErrProtocol)
 	}
-	if !r.busy.TryLock() {
-		return a, fmt.Errorf("%w: %s is being written by another sender; wait for its end", ErrTarget, r.c.Path)
+	var body compareHello
+	if len(hello.Body) > 0 {
+		if err := json.Unmarshal(hello.Body, &body); err != nil {
+			return a, fmt.Errorf("%w: body of the hello: %w", ErrProtocol, err)
+		}
 	}
-	a, err = r.open(hello.Disks[0], proof)
+	if !r.busy.TryLock() {
+		return a, fmt.Errorf("%w: %s is being copied or compared by another sender; wait for its end", ErrTarget, r.c.Path)
+	}
+	if body.Compare {
+		a, err = r.openCompared(hello.Disks[0], proof)
+	} else {
+		a, err = r.open(hello.Disks[0], proof)
+	}
 	if err != nil {
 		r.busy.Unlock()
 	}
@@ -77,7 +87,7 @@ func (r *Receiver) open(d DiskInfo, proof block.Proof) (a Admission, err error) 
 	if err := PrepareTarget(r.c.Path, d.Size); err != nil {
 		return a, err
 	}
-	v, err := volume.OpenTarget(r.c.Path)
+	v, err := volume.OpenTarget(r.c.Path, volume.WithUncached(true))
 	if err != nil {
 		return a, fmt.Errorf("%w: %w", ErrTarget, err)
 	}
