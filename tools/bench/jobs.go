@@ -20,6 +20,13 @@ func init() {
 		{name: "tracked1", title: "1 % changed, changes tracked", open: openTracked((*bench).changed1)},
 		{name: "tracked10", title: "10 % changed, changes tracked", open: openTracked((*bench).changed10)},
 		{name: "tracked0", title: "Nothing changed, changes tracked", open: openTracked((*bench).unchanged)},
+		{name: "wire", title: "On the wire", open: openWire, table: writeWire},
+		{name: "size", title: "Cost against size", open: openSize, table: writeSizes},
+		{name: "volumes", title: "Several volumes at once", open: openVolumes, table: writeVolumes},
+		{name: "resume", title: "After a kill", open: openResume, table: writeResume},
+		{name: "latency", title: "Far away", open: openLatency, table: writeLatency, once: true},
+		{name: "coldfull", title: "Full copy, cold disk", open: openColdFull},
+		{name: "cold1", title: "1 % changed, scanned, cold disk", open: openCold1},
 	}
 }
 

@@ -137,11 +137,15 @@ func (v verdict) line() string {
 			most = fmt.Sprintf("≤ %.2f×: %s", v.most, yesNo(v.ofFloor <= v.most))
 		}
 	}
+	value := number(v.value)
+	if v.value == 0 {
+		value = "0"
+	}
 	noise := ""
 	if v.ours.noisy {
 		noise = " (disturbed)"
 	}
-	return fmt.Sprintf("| %s | %s%s%s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |", what, number(v.value), unit, noise,
+	return fmt.Sprintf("| %s | %s%s%s | %s | %s | %s | %s | %s | %s | %s | %s | %s | %s |", what, value, unit, noise,
 		peer, v.ratioText(), v.goalText(), yesNo(v.met), floor, ofFloor, most,
 		number(v.ours.cpu), number(v.ours.rss/(1<<20)), number(v.ours.wire/1e6))
 }
