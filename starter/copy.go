@@ -59,10 +59,12 @@ func newCopyCommand(a *app) *cobra.Command {
 	flags.StringVar(&f.compress, "compress", string(delta.CompressAuto), "pack what is sent: auto (where that is faster), always or never")
 	flags.StringVar(&f.changes, "changes", "", "file of lines OFFSET LENGTH, in bytes: only these ranges may have changed since --since")
 	flags.StringVar(&f.since, "since", "", "root that the volume had before --changes, as the copy then printed it")
-	flags.StringVar(&f.bandwidth, "bandwidth", "", "most that is sent a second, e.g. 50MiB/s")
+	flags.StringVar(&f.bandwidth, "bandwidth", "", "most that is sent a second, e.g. 50MiB/s, or by day and time: \"mon-fri 08:00-18:00 20MiB/s, else unlimited\"")
+	flags.StringVar(&f.ioPriority, "io-priority", string(delta.IONormal), "of reading the source: normal, low or idle, where the disk's scheduler knows it")
 	flags.IntVar(&f.lanes, "lanes", 0, "connections that read and send at once (default: by the link)")
 	flags.DurationVar(&f.retry, "retry", time.Minute, "how long to try again when the receiver cannot be reached")
 	flags.BoolVar(&f.json, "json", false, "print the result as one line of JSON")
+	completeValues(cmd, "io-priority", string(delta.IONormal), string(delta.IOLow), string(delta.IOIdle))
 	completeValues(cmd, "compress", string(delta.CompressAuto), string(delta.CompressAlways), string(delta.CompressNever))
 	return a.runs(cmd, func(ctx context.Context, args []string) error { return a.copyVolume(ctx, &f, args[0], args[1]) })
 }
@@ -79,9 +81,20 @@ func (a *app) copyVolume(ctx context.Context, f *copyFlags, source, target strin
 		return err
 	}
 	c.Dial, c.Proof = way.dial, way.proof
+	copying, stop := context.WithCancel(ctx)
+	defer stop()
+	if c.Throttle, err = f.throttle(copying); err != nil {
+		return err
+	}
+	if !f.json {
+		defer a.startProgress(&c, way.links)()
+	}
 	began := time.Now()
 	res, err := delta.Send(ctx, c)
-	if err = errors.Join(err, way.close()); err != nil {
+	if closed := way.close(); err == nil {
+		err = closed
+	}
+	if err != nil {
 		return copyError(ctx, f.state, err)
 	}
 	return a.printCopy(f.json, newCopyResult(res, c.Meter.Read(), time.Since(began)))
@@ -101,8 +114,10 @@ func (f *copyFlags) config(source string) (c delta.SendConfig, err error) {
 	if f.retry < 0 {
 		return c, usagef("--retry %s: a time cannot be negative", f.retry)
 	}
-	if c.Throttle, err = f.throttle(); err != nil {
-		return c, err
+	switch c.IOPriority = delta.IOPriority(f.ioPriority); c.IOPriority {
+	case delta.IONormal, delta.IOLow, delta.IOIdle:
+	default:
+		return c, usagef("--io-priority %q: no such choice; use normal, low or idle", f.ioPriority)
 	}
 	if (f.changes == "") != (f.since == "") {
 		return c, usagef("--changes and --since go together: a list of changes counts from the root that the volume had then")
@@ -120,18 +135,23 @@ func (f *copyFlags) config(source string) (c delta.SendConfig, err error) {
 	return c, err
 }
 
-func (f *copyFlags) throttle() (*delta.Throttle, error) {
-	if f.bandwidth == "" || f.bandwidth == "unlimited" {
+// throttle reads --bandwidth; a calendar is followed until the context ends.
+func (f *copyFlags) throttle(ctx context.Context) (*delta.Throttle, error) {
+	if f.bandwidth == "" {
 		return nil, nil
 	}
-	limit, err := plan.ParseSize(f.bandwidth)
+	calendar, err := delta.ParseCalendar(f.bandwidth, func(s string) (int64, error) {
+		n, err := plan.ParseSize(s)
+		return int64(n), err
+	})
 	if err != nil {
 		return nil, usagef("--bandwidth: %v", err)
 	}
-	if limit <= 0 {
-		return nil, usagef("--bandwidth %s: nothing could be sent; write unlimited for no limit", f.bandwidth)
+	t := delta.NewThrottle(calendar.LimitAt(time.Now()))
+	if len(calendar.Rules) > 0 {
+		go t.Follow(ctx, calendar)
 	}
-	return delta.NewThrottle(int64(limit)), nil
+	return t, nil
 }
 
 // copyError says what a person does about a copy that failed.

@@ -36,7 +36,9 @@ func (f *linkFlags) add(cmd *cobra.Command) {
 type way struct {
 	dial  func(ctx context.Context) (net.Conn, error)
 	proof block.Proof
-	// close waits for an end in this process, and gives its error.
+	// links are its connections.
+	links *links
+	// close waits for an end in this process, and tells what it could not tell the sender.
 	close func() error
 }
 
@@ -61,13 +63,13 @@ func (f *copyFlags) toReceiver(source, target string) (way, error) {
 	if err := differentVolumes(source, target); err != nil {
 		return way{}, err
 	}
-	return localWay(delta.NewReceiver(delta.ReceiveConfig{Path: target, State: f.state})), nil
+	return localWay(delta.ReceiveConfig{Path: target, State: f.state}), nil
 }
 
 // remote makes the way to a receiver that listens at an address.
 func (f *linkFlags) remote(address string) (way, error) {
 	var dialer net.Dialer
-	w := way{close: func() error { return nil }}
+	w := way{links: new(links), close: func() error { return nil }}
 	if f.plaintext {
 		if err := f.checkPlain(address); err != nil {
 			return w, err
@@ -81,6 +83,7 @@ func (f *linkFlags) remote(address string) (way, error) {
 			if !conn.RemoteAddr().(*net.TCPAddr).IP.IsLoopback() {
 				return nil, errors.Join(errNotLoopback(address), conn.Close())
 			}
+			w.links.add(conn)
 			return conn, nil
 		}
 		return w, nil
@@ -95,7 +98,8 @@ func (f *linkFlags) remote(address string) (way, error) {
 		if err != nil {
 			return nil, err
 		}
-		conn := tls.Client(raw, config)
+		w.links.add(raw)
+		conn := delta.SecureClient(raw, config)
 		if err := conn.HandshakeContext(ctx); err != nil {
 			return nil, errors.Join(err, raw.Close())
 		}
@@ -176,11 +180,22 @@ func readFingerprint(s string) (delta.Fingerprint, error) {
 }
 
 // localWay connects to a receiver in this process, by socket pairs that nobody else can open.
-func localWay(r *delta.Receiver) way {
+func localWay(c delta.ReceiveConfig) way {
+	var (
+		mu       sync.Mutex
+		failed   error
+		sessions sync.WaitGroup
+	)
+	c.Ended = func(_ string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		failed = err
+	}
+	r := delta.NewReceiver(c)
 	ctx, stop := context.WithCancel(context.Background())
-	var sessions sync.WaitGroup
 	return way{
 		proof: block.BLAKE3,
+		links: &links{local: true},
 		dial: func(context.Context) (net.Conn, error) {
 			near, far, err := socketPair()
 			if err != nil {
@@ -193,7 +208,7 @@ func localWay(r *delta.Receiver) way {
 		close: func() error {
 			sessions.Wait()
 			stop()
-			return nil
+			return failed
 		},
 	}
 }

@@ -56,13 +56,18 @@ func (a *app) receiveCopies(ctx context.Context, f *receiveFlags, target string)
 	if err != nil {
 		return err
 	}
-	ended := make(chan string, 1)
-	receiver := delta.NewReceiver(delta.ReceiveConfig{Path: target, State: f.state, Peer: peer, Ended: func(root string) {
-		if root != "" {
-			select {
-			case ended <- root:
-			case <-ctx.Done():
-			}
+	type end struct {
+		root string
+		err  error
+	}
+	ended := make(chan end)
+	receiver := delta.NewReceiver(delta.ReceiveConfig{Path: target, State: f.state, Peer: peer, Ended: func(root string, err error) {
+		if root == "" {
+			return // why is told by Serve
+		}
+		select {
+		case ended <- end{root, err}:
+		case <-ctx.Done():
 		}
 	}})
 	failed := make(chan error, 1)
@@ -72,9 +77,9 @@ func (a *app) receiveCopies(ctx context.Context, f *receiveFlags, target string)
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
 	for {
 		select {
-		case root := <-ended:
-			err := a.print(receivedCopy{root}, func(w io.Writer) { fmt.Fprintln(w, root) })
-			if err != nil || f.once {
+		case e := <-ended:
+			err := a.print(receivedCopy{e.root}, func(w io.Writer) { fmt.Fprintln(w, e.root) })
+			if err = errors.Join(err, e.err); err != nil || f.once {
 				stop()
 				return err
 			}
@@ -103,9 +108,23 @@ func (f *receiveFlags) open(ctx context.Context) (l net.Listener, peer delta.Fin
 		return nil, "", failf("--listen %s: %v; is another receiver running? Choose another port", f.listen, err)
 	}
 	if config != nil {
-		l = tls.NewListener(l, config)
+		l = secureListener{l, config}
 	}
 	return l, peer, nil
+}
+
+// secureListener puts TLS on what it accepts.
+type secureListener struct {
+	net.Listener
+	config *tls.Config
+}
+
+func (l secureListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return delta.SecureServer(conn, l.config), nil
 }
 
 // accept serves connections until the listener is closed.

@@ -150,16 +150,11 @@ func (s *comparedSide) close() error {
 	return err
 }
 
-// compareHello and compareWelcome are the bodies of a session that only reads.
-type (
-	compareHello struct {
-		Compare bool `json:"compare"`
-	}
-	compareWelcome struct {
-		Size   int64 `json:"size"`
-		Device bool  `json:"device"`
-	}
-)
+// compareWelcome is the body of the welcome of a session that only reads.
+type compareWelcome struct {
+	Size   int64 `json:"size"`
+	Device bool  `json:"device"`
+}
 
 // probe learns the size of a volume at the other end.
 func (s *comparedSide) probe(ctx context.Context, proof block.Proof) error {
@@ -185,7 +180,7 @@ func (s *comparedSide) connect(ctx context.Context, proof block.Proof, size int6
 	if err := s.openIndex(proof, size); err != nil {
 		return err
 	}
-	s.sender, err = Connect(ctx, SenderConfig{Dial: s.dial, Disks: []SourceDisk{{Name: "disk", Index: s.index}}, Body: compareHello{true}, Lanes: 1})
+	s.sender, err = Connect(ctx, SenderConfig{Dial: s.dial, Disks: []SourceDisk{{Name: "disk", Index: s.index}}, Body: sessionBody{Compare: true}, Lanes: 1})
 	return err
 }
 

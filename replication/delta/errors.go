@@ -37,6 +37,8 @@ var (
 	ErrReadSource = errors.New("source unreadable")
 	// ErrProtocol says that the other end speaks, but not as agreed.
 	ErrProtocol = errors.New("protocol error")
+	// ErrBusy says that another session holds the volume; it may end soon.
+	ErrBusy = errors.New("volume in use")
 	// ErrTarget says that the target failed for a reason of its own.
 	ErrTarget = errors.New("target failed")
 )
@@ -71,6 +73,7 @@ var wireCodes = map[string]error{
 	"root-mismatch":  ErrMismatch,
 	"invalid-spec":   ErrInvalidSpec,
 	"protocol":       ErrProtocol,
+	"busy":           ErrBusy,
 	"target":         ErrTarget,
 }
 

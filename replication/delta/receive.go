@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"lifeboat/replication/block"
 	"lifeboat/replication/index"
@@ -28,21 +29,25 @@ type ReceiveConfig struct {
 	Peer Fingerprint
 	// Finished is called with the root of each copy that is complete; it may be nil.
 	Finished func(root string)
-	// Ended is called when a session is over and volume and state are closed, with the root of
-	// the copy that it completed, or "" if it did not; it may be nil.
-	Ended func(root string)
+	// Ended is called when a session is over, with the root of the copy that it completed, or ""
+	// if it did not; err is what went wrong when volume and state were closed. It may be nil.
+	Ended func(root string, err error)
 }
 
 // Receiver takes copies of one volume, one at a time.
 type Receiver struct {
 	c      ReceiveConfig
 	server *Server
-	busy   sync.Mutex
+	busy   chan struct{} // full while a session holds the volume
+
+	mu   sync.Mutex
+	held *Session // that session
+	copy string   // and whose it is
 }
 
 // NewReceiver makes a receiver.
 func NewReceiver(c ReceiveConfig) *Receiver {
-	r := &Receiver{c: c}
+	r := &Receiver{c: c, busy: make(chan struct{}, 1)}
 	r.server = NewServer(r, 0)
 	return r
 }
@@ -50,8 +55,17 @@ func NewReceiver(c ReceiveConfig) *Receiver {
 // Serve handles a connection until it ends.
 func (r *Receiver) Serve(ctx context.Context, conn net.Conn) error { return r.server.Serve(ctx, conn) }
 
+// sessionBody is the body of a hello.
+type sessionBody struct {
+	// Copy is drawn once for a copy, so that a session of the same copy is known when its
+	// link broke.
+	Copy string `json:"copy,omitempty"`
+	// Compare asks for a session that only reads.
+	Compare bool `json:"compare,omitempty"`
+}
+
 // Admit implements Handler.
-func (r *Receiver) Admit(_ context.Context, _ *Session, hello Hello, peer Fingerprint) (a Admission, err error) {
+func (r *Receiver) Admit(ctx context.Context, s *Session, hello Hello, peer Fingerprint) (a Admission, err error) {
 	if r.c.Peer != "" && peer != r.c.Peer {
 		return a, fmt.Errorf("%w: the receiver expects %s, not %s; give it the sender's fingerprint", ErrWrongPeer, r.c.Peer, peer)
 	}
@@ -62,14 +76,14 @@ func (r *Receiver) Admit(_ context.Context, _ *Session, hello Hello, peer Finger
 	if len(hello.Disks) != 1 || hello.Disks[0].Size <= 0 {
 		return a, fmt.Errorf("%w: a copy is of one volume that is not empty", ErrProtocol)
 	}
-	var body compareHello
+	var body sessionBody
 	if len(hello.Body) > 0 {
 		if err := json.Unmarshal(hello.Body, &body); err != nil {
 			return a, fmt.Errorf("%w: body of the hello: %w", ErrProtocol, err)
 		}
 	}
-	if !r.busy.TryLock() {
-		return a, fmt.Errorf("%w: %s is being copied or compared by another sender; wait for its end", ErrTarget, r.c.Path)
+	if err := r.hold(ctx, s, body.Copy); err != nil {
+		return a, err
 	}
 	if body.Compare {
 		a, err = r.openCompared(hello.Disks[0], proof)
@@ -77,9 +91,42 @@ func (r *Receiver) Admit(_ context.Context, _ *Session, hello Hello, peer Finger
 		a, err = r.open(hello.Disks[0], proof)
 	}
 	if err != nil {
-		r.busy.Unlock()
+		r.letGo()
 	}
 	return a, err
+}
+
+// busyTime is how long a session waits for the end of another one.
+const busyTime = 2 * time.Second
+
+// hold waits for the volume. A session of the same copy is ended, because its sender has given it
+// up; others are not.
+func (r *Receiver) hold(ctx context.Context, s *Session, copy string) error {
+	r.mu.Lock()
+	if r.held != nil && copy != "" && r.copy == copy {
+		r.held.Cancel(fmt.Errorf("%w: the sender came back over a new connection", io.EOF))
+	}
+	r.mu.Unlock()
+	timer := time.NewTimer(busyTime)
+	defer timer.Stop()
+	select {
+	case r.busy <- struct{}{}:
+	case <-timer.C:
+		return fmt.Errorf("%w: %s is being copied or compared by another sender; wait for its end", ErrBusy, r.c.Path)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.held, r.copy = s, copy
+	return nil
+}
+
+func (r *Receiver) letGo() {
+	r.mu.Lock()
+	r.held, r.copy = nil, ""
+	r.mu.Unlock()
+	<-r.busy
 }
 
 // open opens volume and state.
@@ -120,9 +167,9 @@ func (r *Receiver) open(d DiskInfo, proof block.Proof) (a Admission, err error) 
 			if temporary {
 				err = errors.Join(err, os.RemoveAll(state))
 			}
-			r.busy.Unlock()
+			r.letGo()
 			if r.c.Ended != nil {
-				r.c.Ended(root)
+				r.c.Ended(root, err)
 			}
 			return err
 		},

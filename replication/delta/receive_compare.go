@@ -51,7 +51,7 @@ func (r *Receiver) openCompared(d DiskInfo, proof block.Proof) (a Admission, err
 			return nil, fmt.Errorf("%w: a comparison has nothing to finish", ErrProtocol)
 		},
 		Release: func(error) error {
-			defer r.busy.Unlock()
+			defer r.letGo()
 			return errors.Join(x.Abandon(), v.Close(), os.RemoveAll(dir))
 		},
 	}, nil

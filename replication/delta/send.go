@@ -2,6 +2,7 @@ package delta
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -43,6 +44,8 @@ type SendConfig struct {
 	Retry time.Duration
 	// Notice hears of what a person may want to know; it may be nil.
 	Notice func(string)
+
+	id string // of this copy, over all its sessions
 }
 
 // SendResult says what a copy did.
@@ -82,6 +85,7 @@ func Send(ctx context.Context, c SendConfig) (SendResult, error) {
 	if c.Meter == nil {
 		c.Meter = new(Meter)
 	}
+	c.id = rand.Text()
 	delay, since, mismatches := retryFirst, time.Now(), 0
 	for {
 		durable := c.Meter.Durable.Load()
@@ -95,7 +99,7 @@ func Send(ctx context.Context, c SendConfig) (SendResult, error) {
 		if errors.Is(err, ErrMismatch) {
 			mismatches++
 		}
-		again := IsLink(err) && time.Since(since) < c.Retry || errors.Is(err, ErrMismatch) && mismatches < mismatchesMost
+		again := (IsLink(err) || errors.Is(err, ErrBusy)) && time.Since(since) < c.Retry || errors.Is(err, ErrMismatch) && mismatches < mismatchesMost
 		if !again {
 			return res, err
 		}
@@ -113,7 +117,7 @@ func Send(ctx context.Context, c SendConfig) (SendResult, error) {
 
 // once is one session.
 func (c *SendConfig) once(ctx context.Context) (res SendResult, err error) {
-	v, err := volume.Open(c.Path)
+	v, err := volume.Open(c.Path, volume.WithDirectIfCold(true))
 	if err != nil {
 		return res, fmt.Errorf("source: %w", err)
 	}
@@ -130,8 +134,8 @@ func (c *SendConfig) once(ctx context.Context) (res SendResult, err error) {
 	if err != nil {
 		return res, err
 	}
-	s, err := Connect(ctx, SenderConfig{Dial: c.Dial, Disks: []SourceDisk{{Name: "disk", Index: x}}, Lanes: c.Lanes,
-		Throttle: c.Throttle, Compress: c.Compress, Meter: c.Meter, IOPriority: c.IOPriority})
+	s, err := Connect(ctx, SenderConfig{Dial: c.Dial, Disks: []SourceDisk{{Name: "disk", Index: x}}, Body: sessionBody{Copy: c.id}, Lanes: c.Lanes,
+		Throttle: c.Throttle, Compress: c.Compress, Meter: c.Meter, IOPriority: c.IOPriority, Cold: volume.Cold(v)})
 	if err != nil {
 		return res, err
 	}
@@ -189,10 +193,10 @@ func (c *SendConfig) transfer(ctx context.Context, s *Sender, v volume.Source, b
 	return res, err
 }
 
-// appendSpan adds a region to spans that ascend.
+// appendSpan adds a region to spans, the last of which it may touch at either end.
 func appendSpan(spans []Span, disk int, region int64) []Span {
-	if k := len(spans) - 1; k >= 0 && spans[k].Disk == disk && spans[k].End >= region && spans[k].First <= region {
-		spans[k].End = max(spans[k].End, region+1)
+	if k := len(spans) - 1; k >= 0 && spans[k].Disk == disk && spans[k].First-1 <= region && region <= spans[k].End {
+		spans[k].First, spans[k].End = min(spans[k].First, region), max(spans[k].End, region+1)
 		return spans
 	}
 	return append(spans, Span{disk, region, region + 1})
