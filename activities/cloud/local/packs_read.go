@@ -230,7 +230,7 @@ func (c *packContent) page(number int) (*placedPage, error) {
 		if gone := c.gone(); gone != nil {
 			return nil, gone
 		}
-		return nil, c.damaged(fmt.Sprintf("page %d is missing or damaged in %s", number, c.p.index.path), nil)
+		return nil, c.damaged(fmt.Sprintf("page %d is missing or damaged in %s", number, c.p.index.file.Path()), nil)
 	}
 	if len(c.pages) >= cachedPages {
 		clear(c.pages)

@@ -8,6 +8,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sync/errgroup"
+
+	"lifeboat/replication/store/txfile"
 )
 
 const (
@@ -92,7 +94,7 @@ func (w *packPart) write(ctx context.Context, content Content, total int) (err e
 		if err := w.file.Sync(); err != nil {
 			return err
 		}
-		if err := syncDirectory(w.p.path(packDir)); err != nil {
+		if err := txfile.SyncDirectory(w.p.path(packDir)); err != nil {
 			return err
 		}
 	}

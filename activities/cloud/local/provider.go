@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lifeboat/activities/cloud"
+	"lifeboat/replication/store/txfile"
 )
 
 // Options are settings of the process that uses a site, not of the site.
@@ -169,7 +170,7 @@ func (p *Provider) lockJob(id string) (release func(), free bool, err error) {
 	if err != nil {
 		return nil, false, osError("Lock", path, err)
 	}
-	err = lockRange(file, unix.F_WRLCK, jobRange(id))
+	err = txfile.LockByte(file, unix.F_WRLCK, jobRange(id))
 	if isAny(err, unix.EAGAIN, unix.EACCES) {
 		return nil, false, file.Close()
 	}

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"lifeboat/replication/store/txfile"
 )
 
 // Content is the unchanging content of a snapshot, or that of a disk. Bytes
@@ -179,7 +181,7 @@ func publish(file *os.File, dir, path string) error {
 	if err := os.Rename(file.Name(), path); err != nil {
 		return err
 	}
-	return syncDirectory(dir)
+	return txfile.SyncDirectory(dir)
 }
 
 // remove deletes files that may be gone already and makes that durable.
@@ -189,5 +191,5 @@ func remove(dir string, paths ...string) error {
 			return err
 		}
 	}
-	return syncDirectory(dir)
+	return txfile.SyncDirectory(dir)
 }

@@ -6,217 +6,96 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	berrors "go.etcd.io/bbolt/errors"
 
 	"lifeboat/activities/cloud"
+	"lifeboat/replication/store/txfile"
 )
 
 // storeFormat is the version of everything that a site keeps in its stores. A
 // store of a higher version is refused, never read by guess.
 const storeFormat = 1
 
-const metaBucket = "meta"
+const metaBucket = txfile.MetaBucket
 
-// store is an embedded transactional store in one file, opened anew for each
-// transaction under a lock of its own. So it may be used by several processes
-// at once, and a process that is killed leaves neither a lock nor half a
-// transaction behind. A transaction is on stable storage when update returns.
-type store struct {
-	path   string
-	lock   *storeLock
-	format int
-}
+// store is a transactional file with errors and values of this package.
+type store struct{ file *txfile.File }
 
 // openStore opens the store name.db in dir and makes it when there is none.
 func openStore(ctx context.Context, dir, name string, wait time.Duration) (*store, error) {
-	s := &store{path: filepath.Join(dir, name+".db"), lock: newStoreLock(filepath.Join(dir, name+".lock"), wait), format: storeFormat}
-	// The lock file is made with the first exclusive lock, the store under it.
-	release, err := s.lock.exclusive(ctx)
+	f, err := txfile.Open(ctx, dir, name, storeFormat, wait)
 	if err != nil {
-		return nil, err
+		return nil, stateError(filepath.Join(dir, name+".db"), err)
 	}
-	defer release()
-	if err := s.create(); err != nil {
-		return nil, err
-	}
-	return s, s.viewLocked(func(*tx) error { return nil })
-}
-
-// create makes the store under another name and renames it, so that a store
-// that is there is whole. A store that is gone although it was written before
-// is an error: starting from nothing would lose every resource of the site.
-func (s *store) create() error {
-	info, err := os.Stat(s.path)
-	if err == nil && info.Size() > 0 {
-		return nil
-	}
-	if err != nil && !os.IsNotExist(err) {
-		return osError("Open", s.path, err)
-	}
-	if generation, err := s.lock.generation(); err != nil {
-		return err
-	} else if generation > 0 || info != nil {
-		return s.corrupt("the state of the site is missing or empty", err)
-	}
-	fresh := s.path + ".new"
-	if err := os.Remove(fresh); err != nil && !os.IsNotExist(err) {
-		return osError("Open", fresh, err)
-	}
-	db, err := bolt.Open(fresh, 0o600, &bolt.Options{Timeout: time.Second})
-	if err != nil {
-		return osError("Open", fresh, err)
-	}
-	err = db.Update(func(b *bolt.Tx) error {
-		return (&tx{s: s, b: b}).put(metaBucket, "format", s.format)
-	})
-	if cerr := db.Close(); err == nil {
-		err = cerr
-	}
-	if err == nil {
-		err = os.Rename(fresh, s.path)
-	}
-	if err == nil {
-		err = syncDirectory(filepath.Dir(s.path))
-	}
-	if err != nil {
-		return osError("Open", s.path, err)
-	}
-	return s.lock.bump()
+	return &store{file: f}, nil
 }
 
 // update runs f in a transaction that is written when f returns nil and leaves
 // no trace otherwise. f must be short, must not call update or view, and may
 // not keep what it got from tx beyond its return.
 func (s *store) update(ctx context.Context, f func(*tx) error) error {
-	release, err := s.lock.exclusive(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	db, err := s.open(false)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	var b *bolt.Tx
-	if err := s.guard(func() (err error) { b, err = db.Begin(true); return err }); err != nil {
-		return err
-	}
-	t := &tx{s: s, b: b}
-	defer b.Rollback() //nolint:errcheck // nil or closed after Commit
-	if err := t.checkFormat(); err != nil {
-		return err
-	}
-	if err := f(t); err != nil {
-		return err
-	}
-	// Whoever watches the generation sees the new one at the latest together
-	// with the new content: it has to take the lock to read.
-	if err := s.lock.bump(); err != nil {
-		return err
-	}
-	return s.guard(b.Commit)
+	return s.run(ctx, s.file.Update, f)
 }
 
 // view runs f in a read-only transaction; several may run at once.
 func (s *store) view(ctx context.Context, f func(*tx) error) error {
-	release, err := s.lock.shared(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return s.viewLocked(f)
+	return s.run(ctx, s.file.View, f)
 }
 
-func (s *store) viewLocked(f func(*tx) error) error {
-	db, err := s.open(true)
-	if err != nil {
-		return err
+// run does a transaction. What f returned stays as it is.
+func (s *store) run(ctx context.Context, transaction func(context.Context, func(*bolt.Tx) error) error, f func(*tx) error) error {
+	var refused error
+	err := transaction(ctx, func(b *bolt.Tx) error {
+		refused = f(&tx{s: s, b: b})
+		return refused
+	})
+	if refused != nil {
+		return refused
 	}
-	defer db.Close()
-	var b *bolt.Tx
-	if err := s.guard(func() (err error) { b, err = db.Begin(false); return err }); err != nil {
-		return err
-	}
-	defer b.Rollback() //nolint:errcheck // read-only
-	t := &tx{s: s, b: b}
-	if err := t.checkFormat(); err != nil {
-		return err
-	}
-	return f(t)
+	return stateError(s.file.Path(), err)
 }
 
 // changed returns a number that differs after each update, without a lock and
 // without opening the store. Read it before the content that it stands for.
-func (s *store) changed() (uint64, error) { return s.lock.generation() }
-
-func (s *store) open(readOnly bool) (*bolt.DB, error) {
-	var db *bolt.DB
-	err := s.guard(func() (err error) {
-		if info, err := os.Stat(s.path); err != nil || info.Size() == 0 {
-			return s.corrupt("the state of the site is missing or empty", err)
-		}
-		db, err = bolt.Open(s.path, 0o600, &bolt.Options{ReadOnly: readOnly, Timeout: 5 * time.Second})
-		return err
-	})
-	return db, err
+func (s *store) changed() (uint64, error) {
+	n, err := s.file.Generation()
+	return n, stateError(s.file.Path(), err)
 }
 
 // corrupt is the error for a store that cannot be read.
 func (s *store) corrupt(message string, cause error) error {
-	return cloud.E(cloud.Corrupt, "State", "file "+s.path, message,
-		"stop everything that uses the site, then restore "+s.path+" and "+s.lock.path+" from a backup of the site directory, or move the directory away and start with a new one", cause)
+	return stateError(s.file.Path(), s.file.Damaged(message, cause))
 }
 
 // guard runs one call into the embedded database and turns its ways to say
 // "damaged", among them panics and memory faults, into errors.
-func (s *store) guard(f func() error) (err error) {
-	defer faultsPanic()()
-	defer func() {
-		if r := recover(); r != nil {
-			err = s.corrupt("the state of the site is damaged", fmt.Errorf("%v", r))
-		}
-	}()
-	err = f()
-	switch {
-	case err == nil:
-		return nil
-	case cloud.CodeOf(err) != "":
-		return err
-	case isAny(err, berrors.ErrInvalid, berrors.ErrVersionMismatch, berrors.ErrChecksum, berrors.ErrInvalidMapping):
-		return s.corrupt("the state of the site is damaged", err)
-	case isAny(err, berrors.ErrTimeout):
-		return cloud.E(cloud.Unavailable, "State", "file "+s.path, "another program holds the state of the site", "end the program that has it open", err)
+func (s *store) guard(f func() error) error { return stateError(s.file.Path(), s.file.Guard(f)) }
+
+// stateError turns an error of a transactional file into one of the contract.
+func stateError(path string, err error) error {
+	var e *txfile.Error
+	if !errors.As(err, &e) || cloud.CodeOf(err) != "" {
+		return osError("State", path, err)
 	}
-	return osError("State", s.path, err)
+	code := cloud.Corrupt
+	switch e.Kind {
+	case txfile.ErrNewer:
+		code = cloud.NewerState
+	case txfile.ErrBusy:
+		code = cloud.Unavailable
+	}
+	return cloud.E(code, "State", "file "+e.Path, e.Message, e.Mend, e.Cause)
 }
 
 // tx is one transaction. Values are JSON unless said otherwise.
 type tx struct {
 	s *store
 	b *bolt.Tx
-}
-
-func (t *tx) checkFormat() error {
-	var format int
-	found, err := t.get(metaBucket, "format", &format)
-	switch {
-	case err != nil:
-		return err
-	case !found || format < 1:
-		return t.s.corrupt("the state of the site does not say which format it has", nil)
-	case format > t.s.format:
-		return cloud.E(cloud.NewerState, "State", "file "+t.s.path,
-			fmt.Sprintf("the state has format %d, this program knows formats up to %d; nothing was changed", format, t.s.format),
-			"use the newer version of the program that wrote it", nil)
-	}
-	return nil
 }
 
 // bucket returns a bucket for raw access; nil when it is not there in a view.

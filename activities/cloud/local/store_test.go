@@ -106,7 +106,7 @@ func TestWaitingForTheStoreEndsWithTheContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	s, other := testStore(t, dir), testStore(t, dir)
-	release, err := other.lock.exclusive(t.Context())
+	release, err := other.file.Hold(t.Context())
 	require.NoError(t, err)
 	defer release()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
@@ -121,13 +121,13 @@ func TestStoreOfANewerVersionIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	s := testStore(t, dir)
 	require.NoError(t, s.update(t.Context(), func(t *tx) error { return t.put(metaBucket, "format", storeFormat+1) }))
-	before, err := os.ReadFile(s.path)
+	before, err := os.ReadFile(s.file.Path())
 	require.NoError(t, err)
 	_, err = openStore(t.Context(), dir, stateName, time.Second)
 	require.Equal(t, cloud.NewerState, cloud.CodeOf(err))
-	require.ErrorContains(t, err, s.path)
+	require.ErrorContains(t, err, s.file.Path())
 	require.Error(t, s.update(t.Context(), func(t *tx) error { return t.put("b", "x", 1) }))
-	after, err := os.ReadFile(s.path)
+	after, err := os.ReadFile(s.file.Path())
 	require.NoError(t, err)
 	require.Equal(t, before, after)
 }
@@ -148,13 +148,13 @@ func TestDamagedStoreIsAnErrorThatNamesTheFile(t *testing.T) {
 			dir := t.TempDir()
 			s := testStore(t, dir)
 			require.NoError(t, s.update(t.Context(), func(t *tx) error { return t.put("b", "x", 1) }))
-			require.NoError(t, damage(s.path))
+			require.NoError(t, damage(s.file.Path()))
 			_, err := openStore(t.Context(), dir, stateName, time.Second)
 			if err == nil {
 				err = s.update(t.Context(), func(t *tx) error { return t.put("b", "y", 2) })
 			}
 			require.Equal(t, cloud.Corrupt, cloud.CodeOf(err), "%v", err)
-			require.ErrorContains(t, err, s.path)
+			require.ErrorContains(t, err, s.file.Path())
 		})
 	}
 }
@@ -264,7 +264,7 @@ func FuzzStoredState(f *testing.F) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		raw, err := os.ReadFile(s.path)
+		raw, err := os.ReadFile(s.file.Path())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -272,7 +272,7 @@ func FuzzStoredState(f *testing.F) {
 			at = -(at + 1)
 		}
 		raw[at%len(raw)] ^= flip
-		if err := os.WriteFile(s.path, raw, 0o600); err != nil {
+		if err := os.WriteFile(s.file.Path(), raw, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		var r diskRecord

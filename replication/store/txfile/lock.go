@@ -1,4 +1,4 @@
-package local
+package txfile
 
 import (
 	"context"
@@ -7,28 +7,25 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"lifeboat/activities/cloud"
 )
 
-// storeLock is an advisory lock on a file that also holds, in its first bytes,
+// lock is an advisory lock on a file that also holds, in its first bytes,
 // the generation of the store that it guards. The kernel lets go of it when its
 // holder dies.
-type storeLock struct {
+type lock struct {
 	path string
 	wait time.Duration // longest time to wait for it
 	turn chan struct{} // writers of this process queue here instead of polling
 }
 
-func newStoreLock(path string, wait time.Duration) *storeLock {
-	return &storeLock{path: path, wait: wait, turn: make(chan struct{}, 1)}
+func newLock(path string, wait time.Duration) *lock {
+	return &lock{path: path, wait: wait, turn: make(chan struct{}, 1)}
 }
 
-func (l *storeLock) exclusive(ctx context.Context) (release func(), err error) {
+func (l *lock) exclusive(ctx context.Context) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.wait)
 	defer cancel()
 	select {
@@ -44,7 +41,7 @@ func (l *storeLock) exclusive(ctx context.Context) (release func(), err error) {
 	return func() { file.Close(); <-l.turn }, nil
 }
 
-func (l *storeLock) shared(ctx context.Context) (release func(), err error) {
+func (l *lock) shared(ctx context.Context) (release func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, l.wait)
 	defer cancel()
 	file, err := l.take(ctx, unix.F_RDLCK)
@@ -62,33 +59,33 @@ const (
 	lockRoom = 17
 )
 
-func (l *storeLock) take(ctx context.Context, how int16) (*os.File, error) {
+func (l *lock) take(ctx context.Context, how int16) (*os.File, error) {
 	if ctx.Err() != nil {
-		return nil, osError("State", l.path, ctx.Err())
+		return nil, ctx.Err()
 	}
 	file, err := os.OpenFile(l.path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, osError("State", l.path, err)
+		return nil, err
 	}
 	err = l.pass(ctx, file, how, lockGate)
 	if err == nil {
 		err = l.pass(ctx, file, how, lockRoom)
 	}
 	if err == nil {
-		err = lockRange(file, unix.F_UNLCK, lockGate)
+		err = LockByte(file, unix.F_UNLCK, lockGate)
 	}
 	if err != nil {
 		file.Close()
-		return nil, osError("State", l.path, err)
+		return nil, err
 	}
 	return file, nil
 }
 
 // pass polls for a lock: waiting in the kernel could not be called off.
-func (l *storeLock) pass(ctx context.Context, file *os.File, how int16, at int64) error {
+func (l *lock) pass(ctx context.Context, file *os.File, how int16, at int64) error {
 	for pause := 100 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
-		err := lockRange(file, how, at)
-		if !isAny(err, unix.EAGAIN, unix.EACCES, unix.EINTR) {
+		err := LockByte(file, how, at)
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EINTR) {
 			return err
 		}
 		select {
@@ -99,63 +96,44 @@ func (l *storeLock) pass(ctx context.Context, file *os.File, how int16, at int64
 	}
 }
 
-// lockRange locks one byte of a file for its open file description, which the
-// kernel unlocks when the file is closed or its process dies.
-func lockRange(file *os.File, how int16, at int64) error {
+// LockByte locks one byte of a file for its open file description, which the
+// kernel unlocks when the file is closed or its process dies. how is F_RDLCK, F_WRLCK or
+// F_UNLCK; EAGAIN or EACCES say that somebody else has it.
+func LockByte(file *os.File, how int16, at int64) error {
 	return unix.FcntlFlock(file.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: how, Start: at, Len: 1})
 }
 
-func (l *storeLock) busy(ctx context.Context) error {
-	return cloud.E(cloud.Unavailable, "State", "file "+l.path, "the state of the site is held by another process",
-		"try again; if it stays so, end the process that holds it (fuser "+l.path+")", ctx.Err())
+func (l *lock) busy(ctx context.Context) error {
+	return &Error{Kind: ErrBusy, Path: l.path, Message: "the state is held by another process",
+		Mend: "try again; if it stays so, end the process that holds it (fuser " + l.path + ")", Cause: ctx.Err()}
 }
 
 // generation returns how many times the store was written; 0 when never.
-func (l *storeLock) generation() (uint64, error) {
+func (l *lock) generation() (uint64, error) {
 	file, err := os.Open(l.path)
 	if err != nil {
-		return 0, osError("State", l.path, err)
+		return 0, err
 	}
 	defer file.Close()
 	var raw [8]byte
 	if _, err := io.ReadFull(file, raw[:]); errors.Is(err, io.EOF) {
 		return 0, nil
 	} else if err != nil {
-		return 0, osError("State", l.path, fmt.Errorf("read generation: %w", err))
+		return 0, fmt.Errorf("read generation of %s: %w", l.path, err)
 	}
 	return binary.BigEndian.Uint64(raw[:]), nil
 }
 
 // bump counts the generation up; the caller holds the exclusive lock.
-func (l *storeLock) bump() error {
+func (l *lock) bump() error {
 	generation, err := l.generation()
 	if err != nil {
 		return err
 	}
 	file, err := os.OpenFile(l.path, os.O_WRONLY, 0)
 	if err != nil {
-		return osError("State", l.path, err)
-	}
-	defer file.Close()
-	if _, err := file.WriteAt(binary.BigEndian.AppendUint64(nil, generation+1), 0); err != nil {
-		return osError("State", l.path, err)
-	}
-	return nil
-}
-
-// faultsPanic makes a fault in mapped memory (a file cut off beneath the map)
-// a panic of this goroutine instead of the end of the process, until undone.
-func faultsPanic() (undo func()) {
-	before := debug.SetPanicOnFault(true)
-	return func() { debug.SetPanicOnFault(before) }
-}
-
-// syncDirectory puts the names in a directory on stable storage.
-func syncDirectory(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	return dir.Sync()
+	_, err = file.WriteAt(binary.BigEndian.AppendUint64(nil, generation+1), 0)
+	return errors.Join(err, file.Close())
 }
