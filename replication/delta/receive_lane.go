@@ -23,8 +23,9 @@ const batchBytes = 2 << 20
 type laneReader struct {
 	rx     *receiver
 	id     int
-	r      *bufio.Reader
-	frames uint64 // read
+	stream *laneStream
+	r      *bufio.Reader // on stream
+	frames uint64        // read
 
 	arena  []byte // where the frames of a batch are
 	used   int
@@ -37,10 +38,13 @@ type laneReader struct {
 	hashes []index.PieceHash
 }
 
-func newLaneReader(rx *receiver, id int, conn io.Reader) *laneReader {
+// frameRoom is what the largest frame takes in the arena.
+var frameRoom = roundUp(maxTables + maxPayload)
+
+func newLaneReader(rx *receiver, id int, stream *laneStream) *laneReader {
 	return &laneReader{
-		rx: rx, id: id, r: bufio.NewReaderSize(conn, 4<<10),
-		arena: volume.Buffer(batchBytes + roundUp(maxTables+maxPayload)),
+		rx: rx, id: id, stream: stream, r: bufio.NewReaderSize(stream, 4<<10),
+		arena: volume.Buffer(frameRoom),
 	}
 }
 
@@ -53,11 +57,14 @@ func (l *laneReader) run(ctx context.Context) error {
 		}
 		l.batch = append(l.batch, f)
 		fresh := len(l.batch) == 1 && l.fresh(f)
-		if !fresh && !f.flush && l.used < batchBytes {
+		if !fresh && !f.flush && l.used < len(l.arena)-frameRoom {
 			continue
 		}
 		if err := l.write(fresh); err != nil {
 			return err
+		}
+		if !fresh && len(l.arena) == frameRoom {
+			l.arena = volume.Buffer(batchBytes + frameRoom) // frames into an empty volume need no batches
 		}
 		if err := context.Cause(ctx); err != nil {
 			return err
@@ -67,9 +74,14 @@ func (l *laneReader) run(ctx context.Context) error {
 
 // next reads and checks one frame.
 func (l *laneReader) next() (*dataFrame, error) {
+	if _, err := l.r.Peek(1); err != nil {
+		return nil, err // EOF between frames is the end of the session
+	}
+	l.stream.inFrame = true
+	defer func() { l.stream.inFrame = false }()
 	head := l.arena[l.used : l.used+dataHeaderSize]
 	if _, err := io.ReadFull(l.r, head); err != nil {
-		return nil, err // EOF between frames is the end of the session
+		return nil, err
 	}
 	h, err := parseDataHeader(head, l.rx.proof, len(l.rx.geos))
 	if err != nil {

@@ -146,3 +146,30 @@ func (v *file) Prefetch(off, n int64) error {
 		return nil
 	})
 }
+
+// samples is how many places Cold looks at.
+const samples = 16
+
+// Cold tells that most of a volume is read from its disk and not from the page cache, judged
+// by a few places. It is false where that cannot be told.
+func Cold(s Source) bool {
+	v, ok := s.(*file)
+	if !ok || v.direct {
+		return ok
+	}
+	if !v.ifCold.Load() {
+		return false
+	}
+	cold, seen := 0, 0
+	for i := range int64(samples) {
+		start, end, err := v.NextData(v.size / samples * i)
+		if err != nil {
+			break // no data from here on
+		}
+		seen++
+		if v.isCold(start, int(min(end-start, probed))) {
+			cold++
+		}
+	}
+	return cold*2 > seen
+}
