@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/zeebo/xxh3"
@@ -55,6 +57,7 @@ type intentLog struct {
 // file is damaged before its end, so that nothing may be believed.
 func openIntents(dir string) (l *intentLog, open []intent, complete bool, err error) {
 	l, complete = &intentLog{}, true
+	created := false
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
@@ -62,6 +65,9 @@ func openIntents(dir string) (l *intentLog, open []intent, complete bool, err er
 	}()
 	for i, name := range []string{"intents.0", "intents.1"} {
 		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			created = true
+		}
 		if l.files[i], err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 			return l, nil, false, SpaceError("open intent log", err)
 		}
@@ -73,7 +79,10 @@ func openIntents(dir string) (l *intentLog, open []intent, complete bool, err er
 		items, whole := parseIntents(raw)
 		open, complete = append(open, items...), complete && whole
 	}
-	return l, open, complete, nil
+	if created { // a synced file is of no use without its name
+		err = SpaceError("sync directory of the intent log", syncDir(dir))
+	}
+	return l, open, complete, err
 }
 
 // parseIntents reads batches up to the first that is not whole. A torn last batch
@@ -143,16 +152,22 @@ func (l *intentLog) add(items []intent) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, it := range items {
+	if err := l.write(items); err != nil {
+		return err
+	}
+	for _, it := range items { // others rely on them from here on
 		if it.kind == intentFresh {
 			l.fresh = append(l.fresh, it)
 		}
 	}
-	return l.write(items)
+	return nil
 }
 
 func (l *intentLog) write(items []intent) error {
-	b := marshalIntents(items)
+	var b []byte
+	for batch := range slices.Chunk(items, maxIntents) {
+		b = append(b, marshalIntents(batch)...)
+	}
 	if _, err := l.files[l.now].WriteAt(b, l.sizes[l.now]); err != nil {
 		return SpaceError("write intent log", err)
 	}

@@ -39,8 +39,9 @@ type lane struct {
 	digests []byte
 	pack    packer
 
-	frame     uint64 // the last that was sent
-	unflushed int    // bytes sent since the target was told to write
+	frame     uint64    // the last that was sent
+	unflushed int       // bytes sent since the target was told to write
+	regions   int       // that wait in the window since then
 	since     time.Time // of the first thing that is not written
 
 	rec      index.Region
@@ -78,7 +79,10 @@ func (l *lane) run(ctx context.Context) error {
 		if err := l.region(ctx, seg, next); err != nil {
 			return err
 		}
-		if (l.unflushed > 0 || l.open()) && time.Since(l.since) > flushAge {
+		// If lanes could fill the window with what the target was not told to write, it would
+		// never become empty.
+		full := l.regions >= windowRegions/l.s.count
+		if full || (l.unflushed > 0 || l.open()) && time.Since(l.since) > flushAge {
 			if err := l.flush(ctx, true); err != nil {
 				return err
 			}
@@ -139,7 +143,7 @@ type dataRange struct {
 func (l *lane) region(ctx context.Context, seg *segment, region int64) error {
 	x := l.s.disks[seg.disk].Index
 	if err := x.Region(region, &l.rec); err != nil {
-		return err
+		return SpaceError("index of the source", err)
 	}
 	// A frame is about one disk, and ascends.
 	if l.open() && (seg.disk != l.disk || region <= l.at || len(l.zeros) > maxItems-block.PiecesPerRegion) {
@@ -170,6 +174,7 @@ func (l *lane) region(ctx context.Context, seg *segment, region int64) error {
 	if l.s.window.add(l.id, frame, r) {
 		return l.s.settle([]*sentRegion{r})
 	}
+	l.regions++
 	return nil
 }
 

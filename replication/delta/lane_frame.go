@@ -165,7 +165,7 @@ func (l *lane) flush(ctx context.Context, now bool) error {
 		return err
 	}
 	if now {
-		l.unflushed = 0
+		l.unflushed, l.regions = 0, 0
 	}
 	l.zeros, l.pieces, l.digests, l.n = l.zeros[:0], l.pieces[:0], l.digests[:0], 0
 	return nil

@@ -86,11 +86,32 @@ func (l *link) hurry() {
 	_ = l.conn.SetReadDeadline(time.Now()) // a closed connection hurries too
 }
 
-// idleReader reads a lane. It may be silent for long while its sender finds nothing to send;
-// the session's pings tell whether the sender lives.
-type idleReader struct{ l *link }
+// laneStream reads a lane. It may be silent for long between frames, while its sender finds nothing
+// to send; the session's pings tell whether the sender lives. Within a frame it may not: if
+// a length was damaged on the way, what is missing would never come.
+type laneStream struct {
+	l       *link
+	inFrame bool
+	limited bool // the connection has a deadline
+}
 
-func (r idleReader) Read(p []byte) (int, error) { return r.l.conn.Read(p) }
+func (r *laneStream) Read(p []byte) (int, error) {
+	if r.inFrame || r.limited {
+		var deadline time.Time
+		if r.inFrame {
+			deadline = time.Now().Add(r.l.timeout)
+		}
+		if err := r.l.conn.SetReadDeadline(deadline); err != nil {
+			return 0, err
+		}
+		r.limited = r.inFrame
+	}
+	n, err := r.l.conn.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("a frame ends in the middle, and nothing came for %v: %w", r.l.timeout, err)
+	}
+	return n, err
+}
 
 // explain prefers the reason for which the link was closed from our side.
 func (l *link) explain(err error) error {

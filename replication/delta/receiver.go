@@ -105,7 +105,7 @@ func (rx *receiver) distrust(open []intent, complete bool) error {
 			err = x.SetUnknown(it.first, it.count)
 		}
 		if err != nil {
-			return err
+			return SpaceError("index of the target", err)
 		}
 	}
 	for i := range rx.replicas {
@@ -122,7 +122,7 @@ func (rx *receiver) distrust(open []intent, complete bool) error {
 func (r *Replica) settleDown() error {
 	_, _, unknown, err := r.Index.Unknown(0)
 	if err != nil {
-		return err
+		return SpaceError("index of the target", err) // a page that is damaged is written to
 	}
 	if unknown {
 		if err := r.Volume.Sync(); err != nil {

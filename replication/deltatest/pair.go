@@ -149,7 +149,7 @@ func (c *copying) Admit(context.Context, *delta.Session, delta.Hello, delta.Fing
 	x, _, err := index.Open(filepath.Join(c.Dir, "target"), index.Options{Size: c.Target.Size(), Proof: c.Proof,
 		Prime: func(x *index.Index) error { return delta.Distrust(x, c.To) }})
 	if err != nil {
-		return a, err
+		return a, delta.SpaceError("index of the target", err)
 	}
 	return delta.Admission{
 		Replicas: []delta.Replica{{Name: "disk", Volume: c.To, Index: x}},
@@ -160,7 +160,7 @@ func (c *copying) Admit(context.Context, *delta.Session, delta.Hello, delta.Fing
 			if c.target.dead() {
 				return x.Abandon()
 			}
-			return x.Close()
+			return delta.SpaceError("index of the target", x.Close())
 		},
 	}, nil
 }
@@ -219,13 +219,13 @@ func Truthful(x *index.Index, b []byte, mayBeUnknown bool) error {
 func (c *copying) send(ctx context.Context, address string) (root string, err error) {
 	x, rep, err := index.Open(filepath.Join(c.Dir, "source"), index.Options{Size: c.Source.Size(), Proof: c.Proof, Digests: true})
 	if err != nil {
-		return "", err
+		return "", delta.SpaceError("index of the source", err)
 	}
 	defer func() {
 		if c.source.dead() {
 			err = errors.Join(err, x.Abandon())
 		} else {
-			err = errors.Join(err, x.Close())
+			err = errors.Join(err, delta.SpaceError("index of the source", x.Close()))
 		}
 	}()
 	before, err := x.Root()
