@@ -222,3 +222,15 @@ func (f *file) lock() error {
 	}
 	return nil
 }
+
+// unlock gives the file back at once. Closing alone does so only once no program that is just
+// being started elsewhere in this process has a copy of the descriptor any more.
+func (f *file) unlock() error {
+	if f == nil {
+		return nil
+	}
+	if err := unix.Flock(f.fd, unix.LOCK_UN); err != nil {
+		return f.fail("unlock", err)
+	}
+	return nil
+}

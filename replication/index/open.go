@@ -320,5 +320,5 @@ func (x *Index) release() error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.closed = true
-	return errors.Join(x.digests.close(), x.tree.close())
+	return errors.Join(x.digests.close(), x.tree.unlock(), x.tree.close())
 }
