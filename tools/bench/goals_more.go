@@ -56,7 +56,7 @@ func mostMemory(s session) (f figure, most stat, ok bool) {
 			}
 		}
 	}
-	return figure{value: most.rss / (1 << 20)}, most, ok
+	return figure{value: most.rss / (1 << 20)}, most, ok && len(s.stats("size")) > 0
 }
 
 // trackedBySize says how much the size of a volume changes the cost of a

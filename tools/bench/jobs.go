@@ -20,6 +20,7 @@ func init() {
 		{name: "tracked1", title: "1 % changed, changes tracked", open: openTracked((*bench).changed1)},
 		{name: "tracked10", title: "10 % changed, changes tracked", open: openTracked((*bench).changed10)},
 		{name: "tracked0", title: "Nothing changed, changes tracked", open: openTracked((*bench).unchanged)},
+		{name: "limits", title: "Limits of the machine", open: openLimits, table: writeLimits},
 		{name: "wire", title: "On the wire", open: openWire, table: writeWire},
 		{name: "size", title: "Cost against size", open: openSize, table: writeSizes},
 		{name: "volumes", title: "Several volumes at once", open: openVolumes, table: writeVolumes},

@@ -72,7 +72,7 @@ func (b *bench) far(c contender, r *replica, rtt time.Duration) contender {
 	return c
 }
 
-func writeLatency(w io.Writer, stats []stat) {
+func writeLatency(w io.Writer, _ session, stats []stat) {
 	fmt.Fprintf(w, "Through a link of %.0f MB/s. One run each: the rate is set, not found out.\n\n| what, round trip | wall s | sent MB | of the link |\n|---|---|---|---|\n", linkRate/1e6)
 	for _, st := range stats {
 		if st.n == 0 {
@@ -120,7 +120,7 @@ func openWire(_ context.Context, b *bench) ([]contender, func() error, error) {
 	return cs, joinEnds(ends...), nil
 }
 
-func writeWire(w io.Writer, stats []stat) {
+func writeWire(w io.Writer, _ session, stats []stat) {
 	fmt.Fprint(w, "Bytes over the loopback, both directions, headers included, as a multiple of the changed blocks of 4 KiB.\n\n| what | wire MB | of the changed blocks | wall s |\n|---|---|---|---|\n")
 	for _, st := range stats {
 		if st.n == 0 {

@@ -139,7 +139,7 @@ func again(stats []stat, victim, variant string) (sent, slower float64, st stat,
 	return max(0, st.wire-whole.wire), st.wall / whole.wall, st, true
 }
 
-func writeResume(w io.Writer, stats []stat) {
+func writeResume(w io.Writer, _ session, stats []stat) {
 	fmt.Fprint(w, "A full copy; one end gets `kill -9` when half of the data is over, and is started again at once.\n\n| what | wall s | of the undisturbed | wire MB | sent again MiB | the last sender read MB | survivor started again |\n|---|---|---|---|---|---|---|\n")
 	for _, m := range []mode{modeClear, modeShipped} {
 		if whole, ok := find(stats, wholeVariant+", "+m.variant); ok {

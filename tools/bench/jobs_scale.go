@@ -65,7 +65,7 @@ func openSize(_ context.Context, b *bench) ([]contender, func() error, error) {
 }
 
 // writeSizes is the table of job size: a line for each size.
-func writeSizes(w io.Writer, stats []stat) {
+func writeSizes(w io.Writer, _ session, stats []stat) {
 	whats := []string{scaleFull, scaleScan, scaleNone, scaleTrk}
 	fmt.Fprintf(w, "The same %s image (%.0f MB of data, 10 %% of it changed) spread over volumes of each size. Wall seconds, and the memory of both ends in MiB.\n\n| size |", bytesText(scaleData), 0.4*scaleData/1e6)
 	for _, what := range whats {
@@ -166,7 +166,7 @@ func (b *bench) atOnce(n int, m mode, dir, source string) contender {
 }
 
 // writeVolumes is the table of job volumes.
-func writeVolumes(w io.Writer, stats []stat) {
+func writeVolumes(w io.Writer, _ session, stats []stat) {
 	fmt.Fprintf(w, "Full copies of a %s image (%.0f MB of data each), every one with its own pair of processes.\n\n", bytesText(volumeData), 0.4*volumeData/1e6)
 	fmt.Fprint(w, "| volumes | wall s | MB/s in all | CPU s | memory MiB in all | MiB a volume |\n|---|---|---|---|---|---|\n")
 	for _, n := range volumeCounts {

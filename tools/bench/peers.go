@@ -158,6 +158,8 @@ func (b *bench) nbd(p place, client string) func(context.Context) (outcome, erro
 	return runCommands(p.after, measure.Command{Args: []string{"nbdkit", "-i", "127.0.0.1", "-p", "10810", "file", p.target, "--run", client}})
 }
 
+const rsyncPlain = "pipe -W --sparse"
+
 // fullPeers copy the base to an empty target.
 func (b *bench) fullPeers(p place) []contender {
 	var cs []contender
@@ -175,7 +177,7 @@ func (b *bench) fullPeers(p place) []contender {
 	if b.have("rsync") {
 		cs = append(cs,
 			b.intoEmpty(p, "rsync", "pipe -W --sparse, lz4", b.rsync(p, b.base, "-W", "--sparse", "-z", "--zc=lz4")),
-			b.intoEmpty(p, "rsync", "pipe -W --sparse", b.rsync(p, b.base, "-W", "--sparse")))
+			b.intoEmpty(p, "rsync", rsyncPlain, b.rsync(p, b.base, "-W", "--sparse")))
 	}
 	return cs
 }

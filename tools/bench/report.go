@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 )
@@ -76,7 +77,7 @@ func writeTables(w io.Writer, s session) {
 		if st := s.stats(j.name); len(st) > 0 {
 			fmt.Fprintf(w, "\n### %s\n\n", j.title)
 			if j.table != nil {
-				j.table(w, st)
+				j.table(w, s, st)
 			} else {
 				writeJob(w, st)
 			}
@@ -92,7 +93,9 @@ func writeGoals(w io.Writer, s session) {
 	for _, g := range goals() {
 		v, ok := g.judge(s)
 		if !ok {
-			unmeasured = append(unmeasured, g.what)
+			if !slices.Contains(unmeasured, g.what) {
+				unmeasured = append(unmeasured, g.what)
+			}
 			continue
 		}
 		reckoned = reckoned || strings.HasSuffix(v.peer.name, "*")

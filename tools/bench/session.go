@@ -35,8 +35,8 @@ func (c contender) name() string { return strings.TrimSpace(c.who + " " + c.vari
 type job struct {
 	name  string
 	title string
-	once  bool                    // one run of each is enough: its rate is set, not found out
-	table func(io.Writer, []stat) // nil: writeJob
+	once  bool                             // one run of each is enough: its rate is set, not found out
+	table func(io.Writer, session, []stat) // nil: writeJob
 	open  func(context.Context, *bench) (contenders []contender, end func() error, err error)
 }
 
@@ -48,6 +48,10 @@ type bench struct {
 	store   *store
 	missing map[string]bool // programs that PATH lacks, said once
 }
+
+// clockTicks is what the busy seconds of the machine can be off by: they are
+// counted in hundredths, for each processor.
+const clockTicks = 0.03
 
 // runLimit is the longest that any single run may take.
 const runLimit = 5 * time.Minute
@@ -67,8 +71,7 @@ func measureAll(ctx context.Context, o options) (err error) {
 	}
 	dir, remove := o.work, func() error { return nil }
 	if dir == "" {
-		// Three images at their full size, three copies of their data.
-		if dir, remove, err = memorySpace(3 * o.size); err != nil {
+		if dir, remove, err = memorySpace(spaceFor(o.size)); err != nil {
 			return err
 		}
 	}
@@ -97,6 +100,11 @@ func measureAll(ctx context.Context, o options) (err error) {
 	return publish(b.store.session, o.write)
 }
 
+// spaceFor is the memory that the images of a size need: half of each of the
+// three is allocated, and so are up to three copies of their data, or the
+// targets of job volumes.
+func spaceFor(size int64) int64 { return max(3*size, 2*size+4<<30) }
+
 // progress says on standard error what is going on.
 func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, "# "+format+"\n", args...) }
 
@@ -119,9 +127,16 @@ func (b *bench) runJob(ctx context.Context, j job) (err error) {
 	if j.once {
 		runs = 1
 	}
+	gone := map[string]bool{} // those that failed
 	for round := range runs {
-		for i := 0; i < len(contenders); i++ {
-			c := contenders[i]
+		first := 0
+		if n := len(contenders); n > 0 {
+			first = round % n // so that none always comes after the same one
+		}
+		for _, c := range slices.Concat(contenders[first:], contenders[:first]) {
+			if gone[c.name()] {
+				continue
+			}
 			rows, err := b.turn(ctx, j, c)
 			for _, r := range rows {
 				if err := b.store.add(r); err != nil {
@@ -133,8 +148,7 @@ func (b *bench) runJob(ctx context.Context, j job) (err error) {
 					return err
 				}
 				progress("%s: %s gave up: %v", j.name, c.name(), err)
-				contenders = slices.Delete(contenders, i, i+1)
-				i--
+				gone[c.name()] = true
 			}
 		}
 		progress("job %s: round %d of %d, %.0f s", j.name, round+1, runs, time.Since(start).Seconds())
@@ -152,7 +166,7 @@ func (b *bench) turn(ctx context.Context, j job, c contender) ([]row, error) {
 		r := row{Job: j.name, Who: c.who, Variant: c.variant}
 		var err error
 		r.outcome, err = b.attempt(ctx, c)
-		r.Noisy = r.Other > b.noise*r.Wall
+		r.Noisy = r.Other > b.noise*r.Wall+clockTicks
 		if err != nil {
 			r.Error = err.Error()
 			return append(rows, r), err
