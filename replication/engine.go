@@ -2,7 +2,6 @@ package replication
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"lifeboat/replication/delta"
 
 	"go.uber.org/zap"
 )
@@ -39,8 +40,13 @@ type Config struct {
 	// RetryMin and RetryMax bound the back-off between attempts to reach the
 	// target; default 200 ms and 10 s.
 	RetryMin, RetryMax time.Duration
+	// ScrubEvery is how long a target takes to read all its replicas once, in the background, to
+	// find what their disks lost; default DefaultScrubEvery, negative is never.
+	ScrubEvery time.Duration
 	// Now is the clock; default time.Now.
 	Now func() time.Time
+
+	ownTargets bool // OpenTarget is the default
 }
 
 // Pauser stops the writes of a server for a moment (SIGSTOP, QMP stop).
@@ -57,7 +63,8 @@ type Engine struct {
 	config   Config
 	log      *zap.Logger
 	store    *store
-	id       *identity
+	id       *delta.Identity
+	server   *delta.Server
 	listener net.Listener
 	ctx      context.Context
 	cancel   context.CancelFunc
@@ -82,16 +89,20 @@ func (c *Config) defaults() {
 		c.OpenSource = func(d Disk) (SourceVolume, error) { return OpenVolume(d.Path) }
 	}
 	if c.OpenTarget == nil {
+		c.ownTargets = true
 		c.OpenTarget = func(d Disk) (TargetVolume, error) { return OpenTargetVolume(d.Path) }
 	}
 	if c.LinkTimeout <= 0 {
-		c.LinkTimeout = 15 * time.Second
+		c.LinkTimeout = delta.DefaultTimeout
 	}
 	if c.RetryMin <= 0 {
 		c.RetryMin = 200 * time.Millisecond
 	}
 	if c.RetryMax < c.RetryMin {
 		c.RetryMax = max(c.RetryMin, 10*time.Second)
+	}
+	if c.ScrubEvery == 0 {
+		c.ScrubEvery = DefaultScrubEvery
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -119,9 +130,10 @@ func Open(ctx context.Context, config Config) (e *Engine, err error) {
 			err = errors.Join(err, e.Close())
 		}
 	}()
-	if e.id, err = loadIdentity(config.Dir); err != nil {
+	if e.id, err = delta.LoadIdentity(filepath.Join(config.Dir, keyFile)); err != nil {
 		return nil, err
 	}
+	e.server = delta.NewServer(handler{e}, config.LinkTimeout)
 	if err := e.loadStreams(); err != nil {
 		return nil, err
 	}
@@ -148,7 +160,9 @@ func (e *Engine) repairTargets() {
 		e.running.Go(func() {
 			defer unlock()
 			defer t.fence(nil)
-			t.repair(e.ctx)
+			if err := t.repair(e.ctx); err != nil {
+				e.log.Warn("a point that was being made is not finished yet", zap.String("stream", name), zap.Error(err))
+			}
 			if points, err := e.Points(name); err == nil && len(points) > 0 {
 				t.hub.update(func(s *Status) { s.LastPoint = &points[0] })
 			}
@@ -191,6 +205,9 @@ func (e *Engine) loadStreams() error {
 
 const metaListen = "listen"
 
+// keyFile is the key of an engine, in its directory.
+const keyFile = "key.pem"
+
 // listen opens the port of before, if there was one.
 func (e *Engine) listen(ctx context.Context) error {
 	var remembered string
@@ -219,7 +236,7 @@ func (e *Engine) listen(ctx context.Context) error {
 
 // accept serves senders until the engine is closed.
 func (e *Engine) accept() {
-	config := e.id.tlsConfig(e.knownPeer)
+	config := e.id.TLS(e.knownPeer)
 	for {
 		conn, err := e.listener.Accept()
 		if e.ctx.Err() != nil {
@@ -234,7 +251,7 @@ func (e *Engine) accept() {
 			continue
 		}
 		e.running.Go(func() {
-			if err := e.serve(e.ctx, tls.Server(conn, config)); err != nil && e.ctx.Err() == nil {
+			if err := e.serve(conn, config); err != nil && e.ctx.Err() == nil {
 				e.log.Info("sender left", zap.Stringer("address", conn.RemoteAddr()), zap.Error(err))
 			}
 		})
@@ -269,7 +286,7 @@ func (e *Engine) Close() error {
 }
 
 // Fingerprint names the key of this engine.
-func (e *Engine) Fingerprint() Fingerprint { return e.id.fingerprint }
+func (e *Engine) Fingerprint() Fingerprint { return e.id.Fingerprint() }
 
 // Address is where senders reach this engine.
 func (e *Engine) Address() string { return e.listener.Addr().String() }

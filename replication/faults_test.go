@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"lifeboat/replication"
 	"lifeboat/replication/replicationtest"
@@ -48,7 +49,7 @@ func TestFullDiskStallsAndGoesOnWhenThereIsSpace(t *testing.T) {
 	full.Store(true)
 	p := faultyPair(t, 12<<20, func(op string, off int64, _ int) error {
 		if full.Load() && op == "write" && off > 5<<20 {
-			return syscall.ENOSPC
+			return &os.PathError{Op: "write", Path: "/replicas/db", Err: syscall.ENOSPC}
 		}
 		return nil
 	}, nil)
@@ -57,7 +58,7 @@ func TestFullDiskStallsAndGoesOnWhenThereIsSpace(t *testing.T) {
 	st := p.waitFor(func(s replication.Status) bool { return s.Health == replication.HealthStalled })
 	require.Contains(t, st.HealthReason, "no space")
 	require.Contains(t, st.HealthReason, "make room")
-	require.Contains(t, st.HealthReason, p.replicas[0])
+	require.Contains(t, st.HealthReason, "/replicas/db")
 	full.Store(false)
 	pt := p.waitFor(func(s replication.Status) bool { return s.LastPoint != nil && s.Health == replication.HealthOK }).LastPoint
 	p.requireSame(*pt)
@@ -124,7 +125,7 @@ func TestFailingTargetCallsNeverCorrupt(t *testing.T) {
 	}
 }
 
-// A disk that loses or changes writes is found by reading back.
+// A disk that loses or changes writes is found by the scrub, before another point is made of it.
 func TestLyingTargetDiskIsFound(t *testing.T) {
 	t.Parallel()
 	var lying atomic.Bool
@@ -132,6 +133,7 @@ func TestLyingTargetDiskIsFound(t *testing.T) {
 	p := newPair(t, 6<<20)
 	require.NoError(t, p.target.Close())
 	tc := p.targetConfig()
+	tc.ScrubEvery = 50 * time.Millisecond
 	tc.OpenTarget = func(d replication.Disk) (replication.TargetVolume, error) {
 		v, err := replication.OpenTargetVolume(d.Path)
 		return &forgetful{TargetVolume: v, lying: &lying}, err
@@ -140,10 +142,12 @@ func TestLyingTargetDiskIsFound(t *testing.T) {
 	p.target, err = replication.Open(t.Context(), tc)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = p.target.Close() })
+	p.settings.Interval = 5 * time.Millisecond
 	p.prepareAndStart()
 	p.waitFor(func(s replication.Status) bool { return strings.Contains(s.HealthReason, "root mismatch") })
 	lying.Store(false)
-	p.requireSame(*p.waitFor(func(s replication.Status) bool { return s.LastPoint != nil }).LastPoint)
+	p.waitFor(func(s replication.Status) bool { return s.Health == replication.HealthOK })
+	p.requireSame(p.mark("mended"))
 }
 
 // forgetful does not write the last block of what it is given.

@@ -3,9 +3,12 @@ package replication_test
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/binary"
+	"encoding/hex"
 	"encoding/json"
 	"io"
 	"math/big"
@@ -18,6 +21,7 @@ import (
 	"lifeboat/replication"
 
 	"github.com/stretchr/testify/require"
+	"github.com/zeebo/xxh3"
 )
 
 func TestSenderWithAnotherKeyIsRefused(t *testing.T) {
@@ -148,7 +152,7 @@ func strangeSender(t *testing.T, p *pair) *tls.Conn {
 	leaf, err := x509.ParseCertificate(der)
 	require.NoError(t, err)
 	spec := p.targetSpec()
-	spec.Peer = replication.FingerprintOf(leaf)
+	spec.Peer = fingerprintOf(leaf)
 	_, err = p.target.PrepareTarget(t.Context(), spec)
 	require.NoError(t, err)
 	dialer := &tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS13,
@@ -159,31 +163,74 @@ func strangeSender(t *testing.T, p *pair) *tls.Conn {
 	return conn.(*tls.Conn)
 }
 
+// fingerprintOf names a key as engines do.
+func fingerprintOf(cert *x509.Certificate) replication.Fingerprint {
+	sum := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	return replication.Fingerprint("sha256:" + hex.EncodeToString(sum[:]))
+}
+
+// frame makes a control frame, as docs/replication.md specifies it.
+func frame(typ byte, body []byte) []byte {
+	b := append([]byte{'L', 'B', 2, typ, 0, 0, 0, 0}, make([]byte, 16)...)
+	binary.LittleEndian.PutUint32(b[8:], uint32(len(body)))
+	binary.LittleEndian.PutUint32(b[12:], uint32(len(body)))
+	binary.LittleEndian.PutUint64(b[16:], xxh3.HashSeed(body, xxh3.Hash(b[:16])))
+	return append(b, body...)
+}
+
+// readFrame reads the next one that is not a ping.
+func readFrame(t *testing.T, r io.Reader) (typ byte, body []byte) {
+	t.Helper()
+	for {
+		head := make([]byte, 24)
+		_, err := io.ReadFull(r, head)
+		require.NoError(t, err)
+		body := make([]byte, binary.LittleEndian.Uint32(head[8:]))
+		_, err = io.ReadFull(r, body)
+		require.NoError(t, err)
+		if head[3] != 4 {
+			return head[3], body
+		}
+	}
+}
+
+func sayHello(t *testing.T, conn io.Writer, epoch int) {
+	t.Helper()
+	hello, err := json.Marshal(map[string]any{"min_version": 2, "max_version": 2, "proof": "blake3",
+		"disks": []map[string]any{{"name": "vda", "size": 1 << 20}}, "body": map[string]any{"stream": testStream, "epoch": epoch}})
+	require.NoError(t, err)
+	_, err = conn.Write(frame(1, hello))
+	require.NoError(t, err)
+}
+
 func TestCorruptFrameEndsTheSessionAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, 1<<20)
 	conn := strangeSender(t, p)
-	hello, err := json.Marshal(map[string]any{"min_version": 1, "max_version": 1, "stream": testStream, "epoch": 1,
-		"disks": []map[string]any{{"name": "vda", "size": 1 << 20}}})
-	require.NoError(t, err)
-	frame := replication.EncodeFrameForTest(1, hello)
-	_, err = conn.Write(frame)
-	require.NoError(t, err)
-	typ, _, err := replication.ReadFrameForTest(conn)
-	require.NoError(t, err)
+	sayHello(t, conn, 1)
+	typ, _ := readFrame(t, conn)
 	require.EqualValues(t, 2, typ, "welcome")
 
-	bad := replication.EncodeFrameForTest(14, []byte(`{"id":"x"}`))
+	bad := frame(10, []byte(`{"roots":["x"]}`)) // finish
 	bad[len(bad)-1] ^= 1
-	_, err = conn.Write(bad)
+	_, err := conn.Write(bad)
 	require.NoError(t, err)
-	for {
-		if _, err = io.ReadAtLeast(conn, make([]byte, 1), 1); err != nil {
-			break
-		}
+	for err == nil {
+		_, err = conn.Read(make([]byte, 64))
 	}
-	require.Error(t, err)
 	points, err := p.target.Points(testStream)
 	require.NoError(t, err)
 	require.Empty(t, points)
+}
+
+// The epoch is checked before anything else, and the reason comes before the end.
+func TestStaleEpochIsRefusedBeforeTheFirstByte(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, 1<<20)
+	p.epoch = 5
+	conn := strangeSender(t, p)
+	sayHello(t, conn, 4)
+	typ, body := readFrame(t, conn)
+	require.EqualValues(t, 3, typ, "error")
+	require.Contains(t, string(body), `"stale-epoch"`)
 }

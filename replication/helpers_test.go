@@ -237,22 +237,23 @@ func (p *pair) prepareAndStart() {
 	require.NoError(p.t, p.source.StartSource(p.t.Context(), p.sourceSpec()))
 }
 
+// sourceIndex and targetIndex are the index files of the first disk: hashes, and what is beside them.
 func sourceIndex(p *pair) string {
-	return filepath.Join(p.dir, "source", "sources", "s-shop%2Fdb", "s-vda.index")
+	return filepath.Join(p.dir, "source", "sources", "s-shop%2Fdb", "s-vda.tree")
 }
 
 func targetIndex(p *pair) string {
-	return filepath.Join(p.dir, "target", "targets", "s-shop%2Fdb", "s-vda.index")
+	return filepath.Join(p.dir, "target", "targets", "s-shop%2Fdb", "s-vda.tree")
 }
 
-func targetIntents(p *pair) string { return filepath.Join(filepath.Dir(targetIndex(p)), "intents.log") }
+func targetIntents(p *pair) string { return filepath.Join(filepath.Dir(targetIndex(p)), "intents.0") }
 
-// damage flips bytes in the middle of a file.
+// damage flips bytes in the hashes of an index: behind two headers and the bitmap.
 func damage(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	require.NoError(t, err)
-	_, err = f.WriteAt([]byte("damaged"), 4096+5000)
+	_, err = f.WriteAt([]byte("damaged"), 3*4096+500)
 	require.NoError(t, err)
 	require.NoError(t, f.Close())
 }

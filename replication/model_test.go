@@ -89,7 +89,7 @@ func TestLostIndexesCostAScanAndNoCopy(t *testing.T) {
 			require.NoError(t, os.Remove(targetIndex(p)))
 			require.NoError(t, os.Remove(sourceIndex(p)))
 		},
-		"intent log of the target torn": func(t *testing.T, p *pair) { appendFile(t, targetIntents(p), "LBI1 torn") },
+		"intent log of the target torn": func(t *testing.T, p *pair) { appendFile(t, targetIntents(p), "LBI2 torn") },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

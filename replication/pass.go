@@ -6,9 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
+	"path/filepath"
 	"time"
+
+	"lifeboat/replication/delta"
+	"lifeboat/replication/volume"
 
 	"go.uber.org/zap"
 )
@@ -23,24 +26,24 @@ func (ss *sourceSession) pass() error {
 	st := s.snapshot()
 	reflink := ss.reflinks()
 	pauser := s.engine.config.Pauser != nil
-	before := s.meter.snapshot()
+	before := s.meter.Read()
 	began := time.Now()
-	var done passDoneMessage
+	var point *Point
 	var err error
 	switch {
 	case st.wantsFinal():
-		done, err = ss.finalPass(reflink)
+		point, err = ss.finalPass(reflink)
 	case reflink && (len(ss.spec.Disks) == 1 || pauser):
-		done, err = ss.reflinkPass()
+		point, err = ss.reflinkPass()
 	case pauser:
-		done, err = ss.pausePass()
+		point, err = ss.pausePass()
 	default:
 		return ss.livePass()
 	}
 	if err != nil {
 		return err
 	}
-	s.judge(before, time.Since(began), done.Point)
+	s.judge(before, time.Since(began), point)
 	return nil
 }
 
@@ -49,37 +52,11 @@ func (ss *sourceSession) reflinks() bool {
 	if ss.reflink == nil {
 		all := true
 		for _, d := range ss.spec.Disks {
-			all = all && canReflink(d)
+			all = all && volume.CanClone(d.Path)
 		}
 		ss.reflink = &all
 	}
 	return *ss.reflink
-}
-
-// total counts the used bytes of the source disks, and how many of them lie before the
-// position in a kept cut.
-func (ss *sourceSession) total() error {
-	var used, done int64
-	pass := ss.s.snapshot().Pass
-	for i, v := range ss.vols {
-		for off := int64(0); ; {
-			start, end, err := v.NextData(off)
-			if errors.Is(err, io.EOF) {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("%w: find data of disk %s: %w", ErrReadSource, ss.spec.Disks[i].Name, err)
-			}
-			used, off = used+end-start, end
-			if pass != nil && i < pass.Disk {
-				done += end - start
-			} else if pass != nil && i == pass.Disk {
-				done += max(0, min(end, pass.Region*RegionSize)-start)
-			}
-		}
-	}
-	ss.s.hub.update(func(st *Status) { st.BytesTotal, st.BytesDone = used, done })
-	return nil
 }
 
 // newPoint describes the point of a cut that is about to be made.
@@ -101,39 +78,43 @@ func (ss *sourceSession) newPoint(method string) *pointMessage {
 }
 
 // reflinkPass sends clones; one that a restart interrupted goes on where it was.
-func (ss *sourceSession) reflinkPass() (passDoneMessage, error) {
+func (ss *sourceSession) reflinkPass() (*Point, error) {
 	pass := ss.kept()
-	var only []map[int64]bool
 	var tokens map[string]string
+	var changed [][]Extent
 	if pass == nil {
 		var err error
 		tokens = ss.tokens()
 		if pass, err = ss.cut(ss.newPoint(CutReflink)); err != nil {
-			return passDoneMessage{}, err
+			return nil, err
 		}
-		only = ss.tracked()
+		changed = ss.tracked()
+	}
+	if ss.s.engine.config.Tracker == nil {
+		changed = ss.sinceBase(pass)
 	}
 	vols, err := openAll(pass.Cuts)
 	if err != nil {
-		return passDoneMessage{}, err
+		return nil, err
 	}
-	sc := ss.scan(vols)
-	sc.only, sc.disk, sc.region = only, pass.Disk, pass.Region
-	stopSaving := ss.saveWatermarks(sc.pass)
-	err = ss.transfer(sc.run)
-	stopSaving()
+	mark := watermark{ss: ss, left: pass.Left, saved: time.Now()}
+	err = ss.sender.Pass(ss.ctx, delta.Pass{Volumes: vols, Changed: changed, Spans: ss.spans(pass), Settled: mark.settled})
+	if err = errors.Join(err, mark.err); err != nil {
+		err = errors.Join(err, mark.save())
+	}
 	for _, v := range vols {
 		err = errors.Join(err, v.Close())
 	}
 	if err != nil {
-		return passDoneMessage{}, err
+		return nil, err
 	}
 	return ss.endPass(&pass.Point, tokens)
 }
 
 func openAll(paths []string) (vols []SourceVolume, err error) {
 	for _, path := range paths {
-		v, err := OpenVolume(path)
+		// A clone shares no cache with its disk, so what is read of it is not there yet.
+		v, err := volume.Open(path, volume.WithDirectIfCold(true))
 		if err != nil {
 			for _, open := range vols {
 				err = errors.Join(err, open.Close())
@@ -155,11 +136,7 @@ func (ss *sourceSession) kept() *passState {
 		return nil
 	}
 	pass := *st.Pass
-	if pass.Before != ss.nodesBefore(pass.Disk, pass.Region) {
-		pass.Disk, pass.Region = 0, 0
-	}
-	ss.s.engine.log.Info("going on with the cut of before", zap.String("stream", ss.s.name),
-		zap.Int("disk", pass.Disk), zap.Int64("region", pass.Region))
+	ss.s.engine.log.Info("going on with the cut of before", zap.String("stream", ss.s.name), zap.Int("ranges left", len(pass.Left)))
 	return &pass
 }
 
@@ -178,23 +155,11 @@ func (ss *sourceSession) usable(st sourceState, pass *passState) bool {
 	return true
 }
 
-// nodesBefore names what the index says about all regions before a position.
-func (ss *sourceSession) nodesBefore(disk int, region int64) string {
-	out := ""
-	for i := range disk {
-		out += rootString(ss.indexes[i].root())
-	}
-	if disk >= len(ss.indexes) {
-		return out
-	}
-	return out + rootString(rootHash(region*RegionSize, ss.indexes[disk].node))
-}
-
 // cut clones all disks at one instant. The paths are durable before the clones are
 // made, so that none is ever forgotten.
 func (ss *sourceSession) cut(point *pointMessage) (*passState, error) {
 	s := ss.s
-	pass := &passState{Point: *point}
+	pass := &passState{Point: *point, Tracked: ss.begunWith(s.snapshot().Base)}
 	for _, d := range ss.spec.Disks {
 		pass.Cuts = append(pass.Cuts, s.cutPath(d, point.ID))
 	}
@@ -216,7 +181,13 @@ func (ss *sourceSession) cut(point *pointMessage) (*passState, error) {
 	}
 	complete := *pass
 	complete.Complete, complete.Point.Time, complete.Point.Pause = true, at, stood
-	complete.Before = ss.nodesBefore(0, 0)
+	for _, path := range pass.Cuts {
+		mark, err := volume.Identify(path)
+		if err != nil {
+			return nil, fmt.Errorf("cut: %w", err)
+		}
+		complete.Marks = append(complete.Marks, mark)
+	}
 	return &complete, s.change(func(st *sourceState) { st.Pass, st.Pausing = &complete, false })
 }
 
@@ -225,12 +196,12 @@ func (ss *sourceSession) cut(point *pointMessage) (*passState, error) {
 // before: the caller has set Pausing.
 func (ss *sourceSession) paused(fn func(context.Context) error) (at time.Time, stood time.Duration, err error) {
 	began := time.Now()
-	resume, err := ss.s.engine.config.Pauser.Pause(ss.link.ctx, ss.spec)
+	resume, err := ss.s.engine.config.Pauser.Pause(ss.ctx, ss.spec)
 	if err != nil {
 		return at, 0, fmt.Errorf("%w: server of stream %s: %w; check that it runs", ErrPause, ss.s.name, err)
 	}
 	at = ss.s.engine.now()
-	err = fn(ss.link.ctx)
+	err = fn(ss.ctx)
 	rerr := resume()
 	stood = time.Since(began)
 	if rerr != nil {
@@ -245,62 +216,128 @@ func (ss *sourceSession) paused(fn func(context.Context) error) (at time.Time, s
 
 // pausePass first sends what changed while the server runs; then the server stands
 // still while the rest is read into a spool, which is sent when it runs again.
-func (ss *sourceSession) pausePass() (passDoneMessage, error) {
+func (ss *sourceSession) pausePass() (_ *Point, err error) {
 	s := ss.s
-	live := ss.scan(ss.vols)
-	live.only = ss.tracked()
-	if err := ss.transfer(live.run); err != nil {
-		return passDoneMessage{}, err
+	if err := ss.live(ss.tracked()); err != nil {
+		return nil, err
 	}
-	spool, err := newSpool(s.dir)
+	spool, err := os.OpenFile(filepath.Join(s.dir, "spool"), os.O_CREATE|os.O_TRUNC|os.O_RDWR, 0o600)
 	if err != nil {
-		return passDoneMessage{}, err
+		return nil, spaceError("spool of the source", err)
 	}
-	defer spool.close()
+	// It is worthless after a restart; the next one empties it as well.
+	defer func() { err = errors.Join(err, spool.Truncate(0), spool.Close()) }()
 	point := ss.newPoint(CutPause)
 	if err := s.change(func(st *sourceState) { st.Pausing, st.Pass = true, nil }); err != nil {
-		return passDoneMessage{}, err
+		return nil, err
 	}
 	tokens := ss.tokens()
-	point.Time, point.Pause, err = ss.paused(func(ctx context.Context) error {
-		sc := ss.scan(ss.vols)
-		sc.only, sc.emit = ss.tracked(), spool.add
-		sc.pass.done = func(int64) {}
-		return errors.Join(sc.run(ctx), spool.flush())
+	var rest delta.Pass
+	point.Time, point.Pause, err = ss.paused(func(ctx context.Context) (err error) {
+		rest, err = ss.sender.Collect(ctx, delta.Pass{Volumes: ss.vols, Changed: ss.tracked()}, spool)
+		return err
 	})
 	if err != nil {
-		return passDoneMessage{}, err
+		return nil, err
 	}
 	if err := s.change(func(st *sourceState) { st.Pausing = false }); err != nil {
-		return passDoneMessage{}, err
+		return nil, err
 	}
-	err = ss.transfer(func(ctx context.Context) error { return spool.each(ctx, ss.geos, ss.emit) })
-	if err != nil {
-		return passDoneMessage{}, err
+	rest.Settled = ss.shown
+	if err := ss.sender.Pass(ss.ctx, rest); err != nil {
+		return nil, err
 	}
 	return ss.endPass(point, tokens)
 }
 
+// live sends what the disks hold now; nil is all of it.
+func (ss *sourceSession) live(changed [][]Extent) error {
+	return ss.sender.Pass(ss.ctx, delta.Pass{Volumes: ss.vols, Changed: changed, Settled: ss.shown})
+}
+
+// shown shows how far a pass is that is not gone on with after a restart.
+func (ss *sourceSession) shown([]delta.Span) { ss.progress() }
+
 // finalPass reads disks that stand still, because the caller stopped the server.
-func (ss *sourceSession) finalPass(reflink bool) (passDoneMessage, error) {
+func (ss *sourceSession) finalPass(reflink bool) (*Point, error) {
 	if reflink {
 		return ss.reflinkPass()
 	}
 	point := ss.newPoint(CutStopped)
-	if err := ss.transfer(ss.scan(ss.vols).run); err != nil {
-		return passDoneMessage{}, err
+	if err := ss.live(nil); err != nil {
+		return nil, err
 	}
 	return ss.endPass(point, nil)
 }
 
 // livePass copies without a cut. Its result is never a point.
 func (ss *sourceSession) livePass() error {
-	if err := ss.transfer(ss.scan(ss.vols).run); err != nil {
+	if err := ss.live(nil); err != nil {
 		return err
 	}
 	ss.s.hub.update(func(st *Status) {
 		st.CutMethod, st.Health = CutNone, HealthStalled
 		st.HealthReason = fmt.Sprintf("%v: the disks are copied, but no point can be made; put them on btrfs or xfs with reflinks, or give the engine a way to pause the server", ErrNoCut)
 	})
+	return nil
+}
+
+// endPass asks the target to compare roots and make the point, and notes the outcome.
+func (ss *sourceSession) endPass(point *pointMessage, tokens map[string]string) (*Point, error) {
+	var done pointDone
+	roots, err := ss.sender.Finish(point, &done)
+	if err != nil {
+		return nil, err
+	}
+	if done.Point == nil {
+		return nil, fmt.Errorf("%w: the target answered a pass without a point", ErrProtocol)
+	}
+	return done.Point, ss.noteDone(point, roots, done, tokens)
+}
+
+// noteDone makes the outcome of a pass durable at the source, and answers requests.
+func (ss *sourceSession) noteDone(point *pointMessage, roots []string, done pointDone, tokens map[string]string) error {
+	s := ss.s
+	final := point.Kind == PointCurrentTime
+	err := s.change(func(st *sourceState) {
+		st.LastPoint, st.Base = done.Point, nil
+		if st.Pass != nil && !final && s.engine.config.Tracker == nil {
+			st.Base = &baseState{Cuts: st.Pass.Cuts, Marks: st.Pass.Marks, Roots: roots}
+		}
+		st.Pass = nil
+		st.Passes++
+		st.Stopped = st.Stopped || final
+		st.Requests = append([]sourceRequest(nil), st.Requests...)
+		for i := range st.Requests {
+			if p, ok := done.Requests[st.Requests[i].ID]; ok && st.Requests[i].Point == nil {
+				st.Requests[i].Point = &p
+			}
+		}
+		st.Trackers = nil
+		for i, d := range ss.spec.Disks {
+			if token, ok := tokens[d.Name]; ok {
+				if st.Trackers == nil {
+					st.Trackers = map[string]trackerMark{}
+				}
+				st.Trackers[d.Name] = trackerMark{Token: token, Root: roots[i]}
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	ss.roots, ss.doubts = roots, doubts{}
+	ss.lost = false
+	s.hub.update(func(st *Status) {
+		st.Stage, st.LastPoint, st.CutMethod = StageRealTime, done.Point, done.Point.CutMethod
+		st.BytesDone, st.ETA = st.BytesTotal, 0
+		s.fill(st, s.meter.Read())
+		st.Passes++
+		if final {
+			st.Stage, st.Health, st.HealthReason = StageStopped, HealthOK, ""
+		}
+	})
+	s.cleanCuts()
+	s.answered()
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"lifeboat/replication/delta"
+
 	"go.etcd.io/bbolt"
 	"go.uber.org/zap"
 )
@@ -114,25 +116,25 @@ func (s *store) points(stream string) (entries []*pointEntry, err error) {
 
 // makePoint answers the end of a verified pass: with the point that it makes, or
 // with those that its requests have already.
-func (t *targetStream) makePoint(ctx context.Context, m passMessage) (passDoneMessage, error) {
+func (t *targetStream) makePoint(ctx context.Context, m pointMessage, roots []string) (pointDone, error) {
 	t.points.Lock()
 	defer t.points.Unlock()
 	entries, err := t.engine.store.points(t.name)
 	if err != nil {
-		return passDoneMessage{}, err
+		return pointDone{}, err
 	}
-	done := passDoneMessage{ID: m.ID, Requests: map[string]Point{}}
+	done := pointDone{Requests: map[string]Point{}}
 	var open []string
-	for _, request := range m.Point.Requests {
+	for _, request := range m.Requests {
 		if e := entryOfRequest(entries, request); e != nil {
 			done.Requests[request] = e.Point
 		} else {
 			open = append(open, request)
 		}
 	}
-	entry := entryOf(entries, m.Point.ID)
+	entry := entryOf(entries, m.ID)
 	if entry == nil {
-		if p := answeredBefore(m.Point, done.Requests, open); p != nil {
+		if p := answeredBefore(m, done.Requests, open); p != nil {
 			for _, request := range open {
 				done.Requests[request] = *p
 			}
@@ -141,7 +143,7 @@ func (t *targetStream) makePoint(ctx context.Context, m passMessage) (passDoneMe
 		}
 	}
 	if entry == nil {
-		entry = t.announce(m, open)
+		entry = t.announce(m, roots, open)
 	}
 	if entry.State != pointMade {
 		if err := t.completePoint(ctx, entry); err != nil {
@@ -157,7 +159,7 @@ func (t *targetStream) makePoint(ctx context.Context, m passMessage) (passDoneMe
 
 // answeredBefore recognises the repetition of a pass whose answer was lost: all its
 // requests have points, or its current-time, of which there is one only, exists.
-func answeredBefore(m *pointMessage, have map[string]Point, open []string) *Point {
+func answeredBefore(m pointMessage, have map[string]Point, open []string) *Point {
 	for _, request := range m.Requests {
 		if p, ok := have[request]; ok && (len(open) == 0 || p.Kind == PointCurrentTime) {
 			return &p
@@ -166,14 +168,14 @@ func answeredBefore(m *pointMessage, have map[string]Point, open []string) *Poin
 	return nil
 }
 
-func (t *targetStream) announce(m passMessage, requests []string) *pointEntry {
+func (t *targetStream) announce(m pointMessage, roots, requests []string) *pointEntry {
 	spec := t.snapshot().Spec
 	p := Point{
-		ID: m.Point.ID, Stream: t.name, Epoch: spec.Epoch, Time: m.Point.Time, Label: m.Point.Label, Kind: m.Point.Kind,
-		Consistency: "crash", Verified: true, CutMethod: m.Point.CutMethod, Pause: m.Point.Pause,
+		ID: m.ID, Stream: t.name, Epoch: spec.Epoch, Time: m.Time, Label: m.Label, Kind: m.Kind,
+		Consistency: "crash", Verified: true, CutMethod: m.CutMethod, Pause: m.Pause,
 	}
 	for i, d := range spec.Disks {
-		p.Disks = append(p.Disks, PointDisk{Name: d.Name, Bytes: d.Size, Root: m.Roots[i]})
+		p.Disks = append(p.Disks, PointDisk{Name: d.Name, Bytes: d.Size, Root: roots[i]})
 	}
 	return &pointEntry{Point: p, State: pointMaking, Requests: requests}
 }
@@ -202,7 +204,7 @@ func (t *targetStream) completePoint(ctx context.Context, entry *pointEntry) err
 // repairPoints ends what a crash left half done, before anything is written to the
 // replicas: a point that was announced is completed when the replicas still are in
 // its state, else what was made of it is removed.
-func (t *targetStream) repairPoints(ctx context.Context, rx *receiver) error {
+func (t *targetStream) repairPoints(ctx context.Context, replicas []delta.Replica) error {
 	t.points.Lock()
 	defer t.points.Unlock()
 	entries, err := t.engine.store.points(t.name)
@@ -210,10 +212,15 @@ func (t *targetStream) repairPoints(ctx context.Context, rx *receiver) error {
 		return err
 	}
 	for _, e := range entries {
+		whole := false
+		if e.State == pointMaking {
+			whole, err = holds(replicas, e.Point)
+		}
 		switch {
-		case e.State == pointMaking && rx.is(e.Point):
+		case err != nil:
+		case whole:
 			err = t.completePoint(ctx, e)
-		case e.State == pointMaking, e.State == pointRemoving:
+		case e.State != pointMade:
 			err = t.removePoint(ctx, e)
 		}
 		if err != nil {
@@ -221,22 +228,6 @@ func (t *targetStream) repairPoints(ctx context.Context, rx *receiver) error {
 		}
 	}
 	return nil
-}
-
-// repair is repairPoints without a sender, so that a point which the source made just
-// before it was lost is there for a failover. The caller keeps senders away. What
-// cannot be repaired now stays out of the list, and is tried again later.
-func (t *targetStream) repair(ctx context.Context) {
-	if open, err := t.unfinished(); err == nil && !open {
-		return
-	}
-	rx, err := t.openReceiver()
-	if err == nil {
-		err = errors.Join(t.repairPoints(ctx, rx), rx.close())
-	}
-	if err != nil {
-		t.engine.log.Warn("a point that was being made is not finished yet", zap.String("stream", t.name), zap.Error(err))
-	}
 }
 
 // unfinished tells whether a point is half made or half removed.
@@ -248,19 +239,6 @@ func (t *targetStream) unfinished() (bool, error) {
 		}
 	}
 	return false, err
-}
-
-// is tells whether the replicas are, as far as is known, in the state of a point.
-func (rx *receiver) is(p Point) bool {
-	if len(p.Disks) != len(rx.replicas) {
-		return false
-	}
-	for i, r := range rx.replicas {
-		if r.index.anyDirty() > 0 || rootString(r.index.root()) != p.Disks[i].Root {
-			return false
-		}
-	}
-	return true
 }
 
 // removePoint deletes snapshots and then the entry.

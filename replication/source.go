@@ -8,6 +8,9 @@ import (
 	"sync"
 	"time"
 
+	"lifeboat/replication/delta"
+	"lifeboat/replication/volume"
+
 	"go.uber.org/zap"
 )
 
@@ -27,6 +30,8 @@ type sourceState struct {
 	Requests  []sourceRequest `json:"requests,omitempty"`
 	// Pass is the cut that is being sent.
 	Pass *passState `json:"pass,omitempty"`
+	// Base is the cut of the last verified pass.
+	Base *baseState `json:"base,omitempty"`
 	// Pausing: the server may stand still because of us.
 	Pausing bool `json:"pausing"`
 	// Trackers holds, by disk, the tracker's token of the last verified pass.
@@ -49,11 +54,12 @@ type passState struct {
 	Point    pointMessage `json:"point"`
 	Cuts     []string     `json:"cuts"`
 	Complete bool         `json:"complete"` // all clones were made
-	// Disk and Region: everything before is acknowledged, and has these nodes in
-	// the index. If it has others when the pass goes on, the pass reads all again.
-	Disk   int    `json:"disk"`
-	Region int64  `json:"region"`
-	Before string `json:"before,omitempty"`
+	// Marks say how the clones were when they were made.
+	Marks []volume.Identity `json:"marks,omitempty"`
+	// Tracked says, by disk, that the target had what the base has when this pass began.
+	Tracked []bool `json:"tracked,omitempty"`
+	// Left are the regions that are not durable at the target yet; null is all.
+	Left []delta.Span `json:"left"`
 }
 
 // trackerMark binds a tracker's token to the root that the disk had then: with another
@@ -69,8 +75,8 @@ type sourceStream struct {
 	name     string
 	dir      string
 	hub      *hub
-	throttle *throttle
-	meter    meter
+	throttle *delta.Throttle
+	meter    delta.Meter
 	wake     chan struct{}
 
 	mu      sync.Mutex
@@ -87,7 +93,7 @@ func (e *Engine) newSource(st sourceState) *sourceStream {
 	name := st.Spec.Stream
 	s := &sourceStream{
 		engine: e, name: name, dir: filepath.Join(e.config.Dir, "sources", fileName(name)),
-		throttle: newThrottle(st.Spec.Settings.BytesPerSecond), wake: make(chan struct{}, 1),
+		throttle: delta.NewThrottle(st.Spec.Settings.BytesPerSecond), wake: make(chan struct{}, 1),
 		state: st, answers: make(chan struct{}),
 	}
 	stage := StageStarting
@@ -280,7 +286,7 @@ func (s *sourceStream) failed(err error, retryIn time.Duration) {
 	switch {
 	case errors.Is(err, ErrRootMismatch):
 		health, reason = HealthResyncing, err.Error()
-	case isOurs(err) || !isLink(err):
+	case !isLink(err):
 		health, reason = HealthStalled, err.Error()
 	default:
 		if st := s.snapshot(); st.Connected && !st.Spec.Settings.AutoResume {

@@ -115,7 +115,7 @@ func (e *Engine) Set(stream string, settings Settings) error {
 	if err != nil {
 		return err
 	}
-	s.throttle.set(settings.BytesPerSecond)
+	s.throttle.Set(settings.BytesPerSecond)
 	s.poke()
 	return nil
 }
@@ -164,7 +164,7 @@ func (e *Engine) StopSource(ctx context.Context, stream string) error {
 	if st := s.snapshot(); st.Pausing {
 		s.unpauseServer(ctx)
 	}
-	if err := s.change(func(st *sourceState) { st.Stopped, st.Pass = true, nil }); err != nil {
+	if err := s.change(func(st *sourceState) { st.Stopped, st.Pass, st.Base = true, nil, nil }); err != nil {
 		return err
 	}
 	s.cleanCuts()

@@ -2,40 +2,39 @@ package replication
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
+
+	"lifeboat/replication/delta"
+	"lifeboat/replication/index"
 
 	"go.uber.org/zap"
 )
 
-// sourceSession is one connection to the target.
+// sourceSession is one session with the target.
 type sourceSession struct {
 	s       *sourceStream
-	link    *link
 	spec    SourceSpec
 	vols    []SourceVolume
-	indexes []*index
-	geos    []geometry
-	replies chan frame // everything but acknowledgements
-	window  *window
-	queue   chan queued
-	// tracking says for which disks a tracker is believed.
-	tracking map[string]bool
-	reflink  *bool // whether all disks can be cloned; nil before it was tried
-	// incompressible counts frames down that are not worth a try.
-	incompressible atomic.Int32
+	indexes []*index.Index
+	// lost: an index was started anew, so that nothing of an earlier pass counts.
+	lost   bool
+	sender *delta.Sender
+	ctx    context.Context // ends with the session
+	doubts doubts
+	// roots are those of the indexes when both ends were compared, or a pass was verified.
+	roots   []string
+	reflink *bool // whether all disks can be cloned; nil before it was tried
+	counted bool  // the used bytes of the disks
+	done    progress
 }
 
-const (
-	dialTimeout = 10 * time.Second
-	// sendQueue bounds the frames between scanners and link.
-	sendQueue = 16
-)
+const dialTimeout = 10 * time.Second
 
 // session connects, compares both ends, and makes passes until something ends it.
 func (s *sourceStream) session(parent context.Context) (err error) {
@@ -47,30 +46,21 @@ func (s *sourceStream) session(parent context.Context) (err error) {
 	if _, _, held := s.held(); held { // Pause may have come before hold was set
 		return errPaused
 	}
-	ss := &sourceSession{s: s, spec: s.snapshot().Spec, replies: make(chan frame, 64)}
+	ss := &sourceSession{s: s, spec: s.snapshot().Spec}
 	defer func() { err = errors.Join(err, ss.close()) }()
 	if err := ss.open(); err != nil {
 		return err
 	}
-	welcome, err := ss.connect(ctx)
-	if err != nil {
+	if err := ss.connect(ctx); err != nil {
 		if cause := context.Cause(ctx); cause != nil && parent.Err() == nil {
 			return cause
 		}
 		return err
 	}
-	readerDone := make(chan struct{})
-	go func() {
-		defer close(readerDone)
-		ss.link.cancel(ss.read())
-	}()
-	go ss.link.keepAlive()
-	err = ss.work(welcome)
-	if cause := context.Cause(ss.link.ctx); cause != nil {
+	err = ss.work()
+	if cause := ss.sender.Err(); cause != nil {
 		err = cause // the reason, not its consequences
 	}
-	ss.link.close()
-	<-readerDone
 	return err
 }
 
@@ -86,155 +76,114 @@ func (ss *sourceSession) open() error {
 			return fmt.Errorf("%w: source disk %s (%s) has %d bytes now, the stream was started with %d; start it again with a higher epoch",
 				ErrInvalidSpec, d.Name, d.Path, v.Size(), d.Size)
 		}
-		x, err := openIndex(filepath.Join(ss.s.dir, fileName(d.Name)+".index"), d.Size, true, nil)
-		if err != nil {
+		prefix := filepath.Join(ss.s.dir, fileName(d.Name))
+		if err := removeFirstVersion(prefix); err != nil {
 			return err
 		}
-		if x.damaged > 0 {
-			ss.s.engine.log.Warn("index damaged; it is rebuilt from the target", zap.String("stream", ss.s.name),
-				zap.String("file", x.path), zap.Int("regions", x.damaged))
+		x, report, err := index.Open(prefix, index.Options{Size: d.Size, Proof: proof, Digests: true})
+		if err != nil {
+			return indexError("index of source disk "+d.Name, err)
 		}
 		ss.indexes = append(ss.indexes, x)
-		ss.geos = append(ss.geos, geometry{d.Size})
+		ss.lost = ss.lost || report.New
+		if report.Damaged != "" {
+			ss.s.engine.log.Warn("index damaged; it is rebuilt from the target", zap.String("stream", ss.s.name),
+				zap.String("file", prefix), zap.String("damage", report.Damaged))
+		}
 	}
 	return nil
 }
 
+// removeFirstVersion removes the index that the first version of this package kept. Without it
+// both ends are compared, once.
+func removeFirstVersion(prefix string) error {
+	if err := os.Remove(prefix + ".index"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the index of the first version: %w", err)
+	}
+	return nil
+}
+
+// indexError says what an index that cannot be opened means.
+func indexError(what string, err error) error {
+	if errors.Is(err, index.ErrNewer) {
+		return fmt.Errorf("%w: %s: %w; run the newer program", ErrNewerState, what, err)
+	}
+	return spaceError(what, err)
+}
+
 func (ss *sourceSession) close() error {
 	var errs []error
-	if ss.link != nil {
-		ss.link.close()
+	if ss.sender != nil {
+		ss.sender.Close()
 	}
 	for _, v := range ss.vols {
 		errs = append(errs, v.Close())
 	}
 	for _, x := range ss.indexes {
-		errs = append(errs, x.close())
+		errs = append(errs, x.Close())
 	}
 	return errors.Join(errs...)
 }
 
 // connect dials, proves who we are, and is admitted.
-func (ss *sourceSession) connect(ctx context.Context) (welcomeMessage, error) {
+func (ss *sourceSession) connect(ctx context.Context) (err error) {
 	e := ss.s.engine
+	var disks []delta.SourceDisk
+	for i, d := range ss.spec.Disks {
+		disks = append(disks, delta.SourceDisk{Name: d.Name, Index: ss.indexes[i]})
+	}
+	ss.sender, err = delta.Connect(ctx, delta.SenderConfig{
+		Dial: ss.dial, Disks: disks, Body: helloBody{Stream: ss.s.name, Epoch: ss.spec.Epoch},
+		Throttle: ss.s.throttle, Meter: &ss.s.meter, IOPriority: delta.IOLow, Timeout: e.config.LinkTimeout,
+	})
+	if errors.Is(err, ErrWrongPeer) {
+		return fmt.Errorf("%w; our key is %s", err, e.Fingerprint())
+	}
+	if err != nil {
+		return err
+	}
+	ctx, end := context.WithCancelCause(ctx)
+	ss.ctx = ctx
+	go func() {
+		<-ss.sender.Done()
+		end(ss.sender.Err())
+	}()
+	return nil
+}
+
+// dial opens a connection to the target, and checks that it is the one with the pinned key.
+func (ss *sourceSession) dial(ctx context.Context) (net.Conn, error) {
 	dialer := net.Dialer{Timeout: dialTimeout}
 	raw, err := dialer.DialContext(ctx, "tcp", ss.spec.TargetAddress)
 	if err != nil {
-		return welcomeMessage{}, err
+		return nil, err
 	}
 	want := ss.spec.TargetFingerprint
-	conn := tls.Client(raw, e.id.tlsConfig(func(got Fingerprint) error {
+	conn := delta.SecureClient(raw, ss.s.engine.id.TLS(func(got Fingerprint) error {
 		if got != want {
 			return fmt.Errorf("%w: %s is %s, not %s; take the fingerprint from PrepareTarget", ErrWrongPeer, ss.spec.TargetAddress, got, want)
 		}
 		return nil
 	}))
-	hctx, cancel := context.WithTimeout(ctx, e.config.LinkTimeout)
+	ctx, cancel := context.WithTimeout(ctx, ss.s.engine.config.LinkTimeout)
 	defer cancel()
-	if err := conn.HandshakeContext(hctx); err != nil {
-		return welcomeMessage{}, errors.Join(err, raw.Close())
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, raw.Close())
 	}
-	ss.link = newLink(ctx, conn, e.config.LinkTimeout, ss.s.throttle)
-	hello := helloMessage{MinVersion: protocolVersion, MaxVersion: protocolVersion, Stream: ss.s.name, Epoch: ss.spec.Epoch}
-	for _, d := range ss.spec.Disks {
-		hello.Disks = append(hello.Disks, helloDisk{Name: d.Name, Size: d.Size})
-	}
-	if err := ss.link.sendJSON(frameHello, hello); err != nil {
-		return welcomeMessage{}, ss.refusal(err)
-	}
-	f, err := ss.link.receive(maxBody)
-	if err != nil {
-		return welcomeMessage{}, ss.refusal(err)
-	}
-	if f.typ == frameError {
-		return welcomeMessage{}, asError(f)
-	}
-	var welcome welcomeMessage
-	if f.typ != frameWelcome {
-		return welcome, fmt.Errorf("%w: type %d instead of welcome", ErrProtocol, f.typ)
-	}
-	if err := decodeJSON(f, &welcome); err != nil {
-		return welcome, err
-	}
-	if welcome.Version != protocolVersion || len(welcome.Disks) != len(ss.spec.Disks) {
-		return welcome, fmt.Errorf("%w: target speaks version %d about %d disks", ErrProtocol, welcome.Version, len(welcome.Disks))
-	}
-	return welcome, nil
-}
-
-// refusal recognises what a target does that does not know our key: with TLS 1.3 it
-// says so only after our side of the handshake is done.
-func (ss *sourceSession) refusal(err error) error {
-	var alert tls.AlertError
-	var op *net.OpError
-	if errors.As(err, &alert) || errors.As(err, &op) && op.Op == "remote error" {
-		return fmt.Errorf("%w: the target does not know our key %s; prepare the target with it (%w)", ErrWrongPeer, ss.s.engine.Fingerprint(), err)
-	}
-	return err
-}
-
-func asError(f frame) error {
-	var m errorMessage
-	if err := decodeJSON(f, &m); err != nil {
-		return err
-	}
-	return remoteError(m.Code, m.Message)
-}
-
-// read takes what the target says until the link ends.
-func (ss *sourceSession) read() error {
-	for {
-		f, err := ss.link.receive(maxBody)
-		if err != nil {
-			return err
-		}
-		switch f.typ {
-		case frameError:
-			return asError(f)
-		case frameAck:
-			ack, err := parseAck(f.body)
-			if err == nil {
-				err = ss.acknowledged(ack.frames)
-			}
-			if err != nil {
-				return err
-			}
-		default:
-			select {
-			case ss.replies <- f:
-			case <-ss.link.ctx.Done():
-				return context.Cause(ss.link.ctx)
-			}
-		}
-	}
-}
-
-// reply waits for the next answer, which must be of one type.
-func (ss *sourceSession) reply(typ frameType) (frame, error) {
-	select {
-	case f := <-ss.replies:
-		if f.typ != typ {
-			return f, fmt.Errorf("%w: type %d instead of %d", ErrProtocol, f.typ, typ)
-		}
-		return f, nil
-	case <-ss.link.ctx.Done():
-		return frame{}, context.Cause(ss.link.ctx)
-	}
+	return conn, nil
 }
 
 // work compares both ends and then makes pass after pass.
-func (ss *sourceSession) work(welcome welcomeMessage) error {
+func (ss *sourceSession) work() error {
 	s := ss.s
 	if !s.snapshot().Connected {
 		if err := s.change(func(st *sourceState) { st.Connected = true }); err != nil {
 			return err
 		}
 	}
-	ss.window = newWindow()
-	if err := ss.reconcile(welcome); err != nil {
+	if err := ss.compare(); err != nil {
 		return err
 	}
-	ss.trustTracker()
 	s.hub.update(func(st *Status) {
 		if st.Health != HealthStalled { // that ends when something got through
 			st.Health, st.HealthReason = HealthOK, ""
@@ -258,22 +207,57 @@ func (ss *sourceSession) work(welcome welcomeMessage) error {
 	}
 }
 
+// compare makes the indexes say what the target really has.
+func (ss *sourceSession) compare() error {
+	for i, x := range ss.indexes {
+		if err := delta.Verify(x); err != nil {
+			return err
+		}
+		if n := x.DamagedPages(); n > 0 {
+			ss.s.engine.log.Warn("index damaged; the target is asked", zap.String("stream", ss.s.name),
+				zap.String("disk", ss.spec.Disks[i].Name), zap.Int64("pages", n))
+		}
+	}
+	equal, err := ss.sender.Equal()
+	if err != nil {
+		return err
+	}
+	if !equal {
+		ss.s.hub.update(func(st *Status) {
+			if st.Stage != StageStarting {
+				st.Health, st.HealthReason = HealthResyncing, "comparing both ends after an interruption"
+			}
+		})
+		if err := ss.sender.Compare(ss.doubts.add); err != nil {
+			return err
+		}
+	}
+	for _, x := range ss.indexes {
+		root, err := x.Root()
+		if err != nil {
+			return err
+		}
+		ss.roots = append(ss.roots, proof.RootString(root))
+	}
+	return nil
+}
+
 // rest waits until the next pass is due: by interval, or because a point is asked for.
 func (ss *sourceSession) rest(began time.Time) error {
 	for {
 		st := ss.s.snapshot()
 		wait := st.Spec.Settings.interval() - time.Since(began)
 		if wait <= 0 || len(st.pending()) > 0 {
-			return context.Cause(ss.link.ctx)
+			return context.Cause(ss.ctx)
 		}
 		timer := time.NewTimer(wait)
 		select {
 		case <-timer.C:
 		case <-ss.s.wake:
-		case <-ss.link.ctx.Done():
+		case <-ss.ctx.Done():
 		}
 		timer.Stop()
-		if err := context.Cause(ss.link.ctx); err != nil {
+		if err := context.Cause(ss.ctx); err != nil {
 			return err
 		}
 	}

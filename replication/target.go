@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 
+	"lifeboat/replication/volume"
+
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 )
 
 // targetState is what the engine keeps about a stream that it receives.
@@ -21,12 +20,8 @@ type targetState struct {
 	Stopped bool       `json:"stopped"`
 	// Replicas says which file or device each index belongs to, and when it was last
 	// written by us. Another identity means that the index is about another disk.
-	Replicas map[string]replicaMark `json:"replicas"`
-}
-
-type replicaMark struct {
-	Identity string `json:"identity"`
-	Modified int64  `json:"modified_ns"`
+	Replicas map[string]volume.Identity `json:"replicas"`
+	Scrub    scrubState                 `json:"scrub"`
 }
 
 // targetStream is a stream that this engine receives. At most one session is
@@ -37,10 +32,11 @@ type targetStream struct {
 	dir    string
 	hub    *hub
 
-	mu      sync.Mutex // guards state and session
+	mu      sync.Mutex // guards state, session and damage
 	state   targetState
 	session *targetSession
-	fenced  error // while the stream changes hands: why senders are refused
+	damage  string // that a scrub found, until the next verified pass
+	fenced  error  // while the stream changes hands: why senders are refused
 
 	points sync.Mutex // serialises changes of the catalogue
 }
@@ -101,7 +97,7 @@ func sameReplicas(s targetState, spec TargetSpec) bool {
 		return false
 	}
 	for _, d := range spec.Disks {
-		if mark, err := markOf(d.Path); err != nil || mark.Identity != s.Replicas[d.Name].Identity {
+		if id, err := volume.Identify(d.Path); err != nil || !id.SameVolume(s.Replicas[d.Name]) {
 			return false
 		}
 	}
@@ -112,7 +108,7 @@ func sameReplicas(s targetState, spec TargetSpec) bool {
 // about this very disk and nobody else wrote to it since; else the disk is going
 // to be read, which is never a full copy.
 func (t *targetStream) adopt(current targetState, spec TargetSpec) (targetState, error) {
-	next := targetState{Spec: spec, Replicas: map[string]replicaMark{}}
+	next := targetState{Spec: spec, Replicas: map[string]volume.Identity{}}
 	if err := os.MkdirAll(t.dir, 0o700); err != nil {
 		return next, spaceError("state of stream "+t.name, err)
 	}
@@ -120,84 +116,23 @@ func (t *targetStream) adopt(current targetState, spec TargetSpec) (targetState,
 		if err := createReplica(d); err != nil {
 			return next, fmt.Errorf("stream %s: replica of disk %s: %w", t.name, d.Name, err)
 		}
-		mark, err := markOf(d.Path)
+		id, err := volume.Identify(d.Path)
 		if err != nil {
 			return next, fmt.Errorf("stream %s: replica of disk %s: %w", t.name, d.Name, err)
 		}
 		known, ok := current.Replicas[d.Name]
-		believed := ok && known.Identity == mark.Identity &&
-			(current.Spec.Epoch == spec.Epoch && !current.Stopped || known.Modified != 0 && known.Modified == mark.Modified)
+		believed := ok && id.SameVolume(known) && id.Size == known.Size &&
+			(current.Spec.Epoch == spec.Epoch && !current.Stopped || known.Mtime != 0 && known.Mtime == id.Mtime)
 		if !believed {
 			if err := t.forgetIndex(d); err != nil {
 				return next, err
 			}
-			known = replicaMark{Identity: mark.Identity}
+			id.Mtime = 0 // as a disk of which nothing is known
+			known = id
 		}
 		next.Replicas[d.Name] = known
 	}
 	return next, nil
-}
-
-// forgetIndex removes the index of a disk; the next session starts a new one.
-func (t *targetStream) forgetIndex(d Disk) error {
-	if err := os.Remove(t.indexPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("stream %s: forget index of disk %s: %w", t.name, d.Name, err)
-	}
-	return syncDir(t.dir)
-}
-
-func (t *targetStream) indexPath(d Disk) string {
-	return filepath.Join(t.dir, fileName(d.Name)+".index")
-}
-
-// createReplica makes a sparse file of the right size where there is nothing, and
-// lets a smaller file grow.
-func createReplica(d Disk) error {
-	st, err := os.Stat(d.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		f, err := os.OpenFile(d.Path, os.O_CREATE|os.O_RDWR|os.O_EXCL, 0o600)
-		if err != nil {
-			return spaceError("create", err)
-		}
-		err = f.Truncate(d.Size)
-		if err == nil {
-			err = f.Sync()
-		}
-		return errors.Join(err, f.Close())
-	}
-	if err != nil {
-		return err
-	}
-	if st.Mode().IsRegular() && st.Size() < d.Size {
-		return os.Truncate(d.Path, d.Size)
-	}
-	v, err := OpenVolume(d.Path)
-	if err != nil {
-		return err
-	}
-	size := v.Size()
-	if err := v.Close(); err != nil {
-		return err
-	}
-	if size < d.Size || st.Mode().IsRegular() && size != d.Size {
-		return fmt.Errorf("%w: %s has %d bytes, the source disk has %d; give a disk of that size", ErrInvalidSpec, d.Path, size, d.Size)
-	}
-	return nil
-}
-
-// markOf names a file by inode and birth, a device by its number.
-func markOf(path string) (replicaMark, error) {
-	var st unix.Statx_t
-	if err := unix.Statx(unix.AT_FDCWD, path, 0, unix.STATX_BASIC_STATS|unix.STATX_BTIME, &st); err != nil {
-		return replicaMark{}, &fs.PathError{Op: "statx", Path: path, Err: err}
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFBLK {
-		return replicaMark{Identity: fmt.Sprintf("dev:%d:%d", st.Rdev_major, st.Rdev_minor)}, nil
-	}
-	return replicaMark{
-		Identity: fmt.Sprintf("ino:%d:%d.%09d", st.Ino, st.Btime.Sec, st.Btime.Nsec),
-		Modified: st.Mtime.Sec*1e9 + int64(st.Mtime.Nsec),
-	}, nil
 }
 
 // fence refuses senders for a while; nil ends that.
@@ -235,7 +170,7 @@ func (t *targetStream) detach(ctx context.Context, cause error) error {
 	if s == nil {
 		return nil
 	}
-	s.link.cancel(cause)
+	s.end(cause)
 	select {
 	case <-s.done:
 		return nil
@@ -263,7 +198,9 @@ func (e *Engine) StopTarget(ctx context.Context, stream string, epoch int64) err
 	if err := t.detach(ctx, ErrStaleEpoch); err != nil {
 		return err
 	}
-	t.repair(ctx)
+	if err := t.repair(ctx); err != nil {
+		e.log.Warn("a point that was being made is not finished yet", zap.String("stream", stream), zap.Error(err))
+	}
 	return nil
 }
 

@@ -167,14 +167,15 @@ type Status struct {
 	BytesChanged int64 `json:"bytes_changed"`
 	BytesSent    int64 `json:"bytes_sent"`
 	BytesSkipped int64 `json:"bytes_skipped"`
-	// Durable is what the target acknowledged as synced, in bytes written, since
-	// this process opened the stream.
+	// Durable is what the target acknowledged as synced, in bytes on the wire, since
+	// this process opened the stream. Only the source counts it.
 	Durable   int64         `json:"durable"`
 	LastPoint *Point        `json:"last_point,omitempty"`
 	Passes    int64         `json:"passes"`
 	CutMethod string        `json:"cut_method,omitempty"`
 	LastPause time.Duration `json:"last_pause_ns"`
-	// Bottleneck says in words what the pass waits for: source disk, link, target.
+	// Bottleneck says in words what the pass waits for: source disk, CPU, link,
+	// bandwidth limit, target.
 	Bottleneck string `json:"bottleneck,omitempty"`
 }
 

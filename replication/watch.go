@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"lifeboat/replication/delta"
+
+	"golang.org/x/sys/unix"
 )
 
 // watch computes rates, time left and lag once a second.
@@ -11,7 +15,7 @@ func (s *sourceStream) watch(ctx context.Context) {
 	const alpha = 0.3 // of an exponentially weighted mean
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last, lastAt := s.meter.snapshot(), time.Now()
+	last, lastAt, lastCPU := s.meter.Read(), time.Now(), cpuTime()
 	lastDone, doneRate, rate := int64(0), 0.0, 0.0
 	for {
 		select {
@@ -19,10 +23,10 @@ func (s *sourceStream) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now, at := s.meter.snapshot(), time.Now()
+		now, at, cpu := s.meter.Read(), time.Now(), cpuTime()
 		dt := at.Sub(lastAt).Seconds()
-		rate += alpha * (float64(now.sent-last.sent)/dt - rate)
-		bottleneck := s.bottleneck(last, now)
+		rate += alpha * (float64(now.Sent-last.Sent)/dt - rate)
+		bottleneck := s.bottleneck(last, now, at.Sub(lastAt), cpu-lastCPU)
 		s.hub.update(func(st *Status) {
 			s.fill(st, now)
 			st.RateBytesPerSecond = rate
@@ -38,31 +42,46 @@ func (s *sourceStream) watch(ctx context.Context) {
 			}
 			s.lagging(st)
 		})
-		last, lastAt = now, at
+		last, lastAt, lastCPU = now, at, cpu
 	}
 }
 
 // fill copies the counters into a status.
-func (s *sourceStream) fill(st *Status, c counters) {
-	st.BytesScanned, st.BytesChanged, st.BytesSent, st.BytesSkipped = c.scanned, c.changed, c.sent, c.skipped
+func (s *sourceStream) fill(st *Status, c delta.Counters) {
+	st.BytesScanned, st.BytesChanged, st.BytesSent, st.BytesSkipped = c.Scanned, c.Changed, c.Sent, c.Skipped
+	st.Durable = c.Durable
 }
 
-// bottleneck says what the sender waited for most in a span; empty while it was idle.
-func (s *sourceStream) bottleneck(a, b counters) string {
-	source, link, target := b.source-a.source, b.link-a.link, b.target-a.target
-	if b.scanned == a.scanned && b.sent == a.sent {
+// bottleneck says what the sender waited for most in a span of time in which this process used
+// some CPU; empty while it was idle. Two lanes are what most sessions have; where there are
+// more, the link is far, and its waiting counts as many times.
+func (s *sourceStream) bottleneck(a, b delta.Counters, span, cpu time.Duration) string {
+	if b.Scanned == a.Scanned && b.Sent == a.Sent {
 		return ""
 	}
+	link, target := b.WaitLink-a.WaitLink, b.WaitTarget-a.WaitTarget
+	source := max(0, 2*span-link-target)
 	switch most := max(source, link, target); {
-	case most == link && s.throttle.limited.Load():
+	case most == link && s.throttle.Limit() > 0:
 		return "bandwidth limit"
 	case most == link:
 		return "link"
 	case most == target:
 		return "target"
+	case cpu > source*3/4:
+		return "CPU"
 	default:
 		return "source disk"
 	}
+}
+
+// cpuTime is what this process used so far.
+func cpuTime() time.Duration {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // lagging says that points grow older than three intervals although the link works.
@@ -94,8 +113,8 @@ func orUnknown(s string) string {
 }
 
 // judge compares, after a pass, how fast the server writes with how fast the pass sent.
-func (s *sourceStream) judge(before counters, took time.Duration, point *Point) {
-	after := s.meter.snapshot()
+func (s *sourceStream) judge(before delta.Counters, took time.Duration, point *Point) {
+	after := s.meter.Read()
 	interval := s.snapshot().Spec.Settings.interval()
 	s.mu.Lock()
 	since := point.Time.Sub(s.lastCut)
@@ -103,12 +122,10 @@ func (s *sourceStream) judge(before counters, took time.Duration, point *Point) 
 		since = 0
 	}
 	s.lastCut, s.outrun = point.Time, ""
-	if sending := time.Duration(after.link - before.link + after.target - before.target); since > 0 && took > interval && sending > 0 {
-		writes := float64(after.changed-before.changed) / since.Seconds()
-		link := float64(after.changed-before.changed) / sending.Seconds()
-		if sending > took/2 {
-			s.outrun = fmt.Sprintf("writes %s, link %s", megabytes(writes), megabytes(link))
-		}
+	waited := after.WaitLink - before.WaitLink + after.WaitTarget - before.WaitTarget // by all lanes
+	if since > 0 && took > interval && waited > took/2 {
+		changed := float64(after.Changed - before.Changed)
+		s.outrun = fmt.Sprintf("writes %s, link %s", megabytes(changed/since.Seconds()), megabytes(changed/took.Seconds()))
 	}
 	outrun := s.outrun
 	s.mu.Unlock()

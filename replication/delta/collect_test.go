@@ -150,7 +150,9 @@ func TestCollectWithoutDigestsTakesWholeRegions(t *testing.T) {
 	require.NoError(t, err)
 }
 
-func joined(in []volume.Extent) []volume.Extent { return newChangedList(in, block.Geometry{Size: 1 << 40}).extents }
+func joined(in []volume.Extent) []volume.Extent {
+	return newChangedList(in, block.Geometry{Size: 1 << 40}).extents
+}
 
 func TestWhatWasNotCollectedIsAnError(t *testing.T) {
 	t.Parallel()

@@ -27,3 +27,21 @@ func Recover(dir string, replicas []Replica) error {
 	}
 	return rx.close()
 }
+
+// Verify reads the hashes of all pieces in an index, so that damage of its file is found before
+// they are compared with another end: what is damaged becomes unknown then, and is told by the
+// target. Found later, the pieces below would be sent again. It reads 0.05 % of the used bytes.
+func Verify(x *index.Index) error {
+	var page [block.PageSize]byte
+	for region := int64(0); ; {
+		next, ok, err := x.NextNonZero(region)
+		if err != nil || !ok {
+			return err
+		}
+		n := next * block.PiecesPerRegion / block.Fanout
+		if err := x.Page(0, n, &page); err != nil {
+			return err
+		}
+		region = (n + 1) * block.Fanout / block.PiecesPerRegion
+	}
+}
