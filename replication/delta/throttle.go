@@ -9,11 +9,11 @@ import (
 )
 
 // Throttle is a bandwidth limit that may change at any time. All lanes that send by one share
-// it: whoever asked first is served first, and nobody gets more than 50 ms of it at once.
+// it: whoever asked first is served first, and nobody gets more than 50 ms of it at a time.
 type Throttle struct {
 	limiter *rate.Limiter
 	limit   atomic.Int64 // bytes a second; 0 is none
-	burst   atomic.Int64
+	piece   atomic.Int64 // most that is given at once
 }
 
 // NewThrottle makes a limit; 0 bytes a second is none.
@@ -33,16 +33,15 @@ func (t *Throttle) Set(bytesPerSecond int64) {
 		t.limiter.SetLimit(rate.Inf)
 		return
 	}
-	// What a limiter may catch up with, after its goroutine was not run in time.
-	burst := max(bytesPerSecond/20, 512)
-	was := t.limit.Swap(bytesPerSecond)
-	t.burst.Store(burst)
-	t.limiter.SetBurst(int(burst))
-	t.limiter.SetLimit(rate.Limit(bytesPerSecond))
-	if was == 0 {
-		// Begin without savings, else the first moment is above the limit.
-		t.limiter.ReserveN(time.Now(), int(burst))
+	piece := max(bytesPerSecond/20, 512)
+	// A lane that a busy machine did not run in time may catch up with a quarter of a second.
+	burst := 5 * piece
+	t.piece.Store(piece)
+	if t.limit.Swap(bytesPerSecond) == 0 {
+		t.limiter.SetBurst(0) // begin without savings, else the first moment is above the limit
 	}
+	t.limiter.SetLimit(rate.Limit(bytesPerSecond))
+	t.limiter.SetBurst(int(burst))
 }
 
 // followAtLeast is how often a calendar is looked at: clocks are set, and machines sleep.
@@ -69,15 +68,25 @@ func (t *Throttle) Follow(ctx context.Context, c *Calendar) {
 
 // take waits until up to n bytes may be sent and says how many.
 func (t *Throttle) take(ctx context.Context, n int) (int, error) {
-	if t.limit.Load() == 0 {
-		return n, nil
-	}
 	for {
-		k := min(n, int(t.burst.Load()))
-		err := t.limiter.WaitN(ctx, k)
-		if err == nil || ctx.Err() != nil {
-			return k, err
+		if t.limit.Load() == 0 {
+			return n, context.Cause(ctx)
 		}
-		// The burst shrank between the two lines: ask again with the new one.
+		k := min(n, int(t.piece.Load()))
+		r := t.limiter.ReserveN(time.Now(), k)
+		if !r.OK() {
+			continue // the limit shrank between the two lines: ask again for less
+		}
+		delay := r.Delay()
+		if delay == 0 {
+			return k, context.Cause(ctx)
+		}
+		select {
+		case <-time.After(delay):
+			return k, nil
+		case <-ctx.Done():
+			r.Cancel()
+			return 0, context.Cause(ctx)
+		}
 	}
 }
