@@ -79,6 +79,9 @@ type sourceStream struct {
 	meter    delta.Meter
 	wake     chan struct{}
 
+	limiting sync.Mutex // guards unfollow
+	unfollow func()     // ends what sets the limit by a calendar
+
 	mu      sync.Mutex
 	state   sourceState
 	hold    context.CancelCauseFunc // ends the session
@@ -93,7 +96,7 @@ func (e *Engine) newSource(st sourceState) *sourceStream {
 	name := st.Spec.Stream
 	s := &sourceStream{
 		engine: e, name: name, dir: filepath.Join(e.config.Dir, "sources", fileName(name)),
-		throttle: delta.NewThrottle(st.Spec.Settings.BytesPerSecond), wake: make(chan struct{}, 1),
+		throttle: delta.NewThrottle(0), unfollow: func() {}, wake: make(chan struct{}, 1),
 		state: st, answers: make(chan struct{}),
 	}
 	stage := StageStarting
@@ -235,6 +238,15 @@ func (s *sourceStream) held() (health, reason string, held bool) {
 
 // run is the life of a stream: session after session, with back-off in between.
 func (s *sourceStream) run(ctx context.Context) {
+	if err := s.limit(s.snapshot().Spec.Settings); err != nil { // it was checked before it was stored
+		s.hub.update(func(st *Status) { st.Health, st.HealthReason = HealthStalled, err.Error() })
+		return
+	}
+	defer func() {
+		s.limiting.Lock()
+		defer s.limiting.Unlock()
+		s.unfollow()
+	}()
 	s.engine.running.Go(func() { s.watch(ctx) })
 	s.cleanCuts()
 	delay := s.engine.config.RetryMin

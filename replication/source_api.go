@@ -103,8 +103,8 @@ func (e *Engine) Set(stream string, settings Settings) error {
 	if err != nil {
 		return err
 	}
-	if settings.BytesPerSecond < 0 {
-		return fmt.Errorf("%w: stream %s: bandwidth %d is negative; use 0 for unlimited", ErrInvalidSpec, stream, settings.BytesPerSecond)
+	if err := settings.validate(stream); err != nil {
+		return err
 	}
 	err = s.change(func(st *sourceState) {
 		st.Spec.Settings = settings
@@ -115,7 +115,9 @@ func (e *Engine) Set(stream string, settings Settings) error {
 	if err != nil {
 		return err
 	}
-	s.throttle.Set(settings.BytesPerSecond)
+	if err := s.limit(settings); err != nil {
+		return err
+	}
 	s.poke()
 	return nil
 }

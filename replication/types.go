@@ -21,6 +21,9 @@ type Settings struct {
 	Interval time.Duration `json:"interval_ns"`
 	// BytesPerSecond limits what is sent; 0 is unlimited.
 	BytesPerSecond int64 `json:"bytes_per_second"`
+	// Calendar, where set, is the limit by day and hour instead, as delta.ParseCalendar reads it:
+	// "mon-fri 08:00-18:00 20MiB/s, else unlimited", in local time.
+	Calendar string `json:"calendar,omitempty"`
 	// AutoResume lets the stream go on by itself after the link broke or the
 	// source agent was restarted; else it stays interrupted until Resume.
 	AutoResume bool `json:"auto_resume"`
@@ -183,8 +186,8 @@ func (s SourceSpec) validate() error {
 	if s.TargetAddress == "" || s.TargetFingerprint == "" {
 		return fmt.Errorf("%w: stream %s: target address and fingerprint are needed; take them from PrepareTarget", ErrInvalidSpec, s.Stream)
 	}
-	if s.Settings.BytesPerSecond < 0 {
-		return fmt.Errorf("%w: stream %s: bandwidth %d is negative; use 0 for unlimited", ErrInvalidSpec, s.Stream, s.Settings.BytesPerSecond)
+	if err := s.Settings.validate(s.Stream); err != nil {
+		return err
 	}
 	return validateStream(s.Stream, s.Epoch, s.Disks)
 }
