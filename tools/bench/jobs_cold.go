@@ -21,10 +21,13 @@ func (b *bench) onDisk(names ...string) (place, func() error, error) {
 		return place{}, nil, &missingError{"only root can drop the page cache"}
 	}
 	dir := filepath.Join(b.disk, "cold")
-	if err := makeDir(dir); err != nil {
-		return place{}, nil, err
-	}
 	end := func() error { return removeAll(dir) }
+	if _, err := os.Stat(b.disk); errors.Is(err, os.ErrNotExist) {
+		end = func() error { return removeAll(b.disk) }
+	}
+	if err := makeDir(dir); err != nil {
+		return place{}, end, err
+	}
 	var fs unix.Statfs_t
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return place{}, end, err

@@ -18,8 +18,6 @@ type stat struct {
 	failed       string
 }
 
-func (s stat) name() string { return s.who + " " + s.variant }
-
 // stats returns the contenders of a job in the order in which they ran first.
 // Disturbed runs are left out where there are others.
 func (s session) stats(job string) []stat {
