@@ -56,20 +56,6 @@ func (s *Sender) Collect(ctx context.Context, p Pass, spool Spool) (Pass, error)
 	return out, nil
 }
 
-// prepare makes a pass ready to be handed out, and gives the regions to look at.
-func (s *Sender) prepare(p Pass) (run *pass, spans []Span) {
-	run, spans = &pass{s: s, volumes: p.Volumes, changed: make([]*changedList, len(s.disks))}, p.Spans
-	for i := range s.disks {
-		if p.Spans == nil {
-			spans = append(spans, Span{Disk: i, End: s.geos[i].Regions()})
-		}
-		if p.Changed != nil && p.Changed[i] != nil {
-			run.changed[i] = newChangedList(p.Changed[i], s.geos[i])
-		}
-	}
-	return run, spans
-}
-
 // collector is one goroutine of Collect. It finds its way through the volumes as a lane does.
 type collector struct {
 	run    *pass

@@ -328,10 +328,9 @@ type pass struct {
 	plan    *plan
 }
 
-// Pass sends what differs, and returns when all of it is durable at the target.
-func (s *Sender) Pass(ctx context.Context, p Pass) error {
-	spans := p.Spans
-	run := &pass{s: s, volumes: p.Volumes, changed: make([]*changedList, len(s.disks))}
+// prepare makes a pass ready to be handed out, and gives the regions to look at.
+func (s *Sender) prepare(p Pass) (run *pass, spans []Span) {
+	run, spans = &pass{s: s, volumes: p.Volumes, changed: make([]*changedList, len(s.disks))}, p.Spans
 	for i := range s.disks {
 		if p.Spans == nil {
 			spans = append(spans, Span{Disk: i, End: s.geos[i].Regions()})
@@ -340,6 +339,12 @@ func (s *Sender) Pass(ctx context.Context, p Pass) error {
 			run.changed[i] = newChangedList(p.Changed[i], s.geos[i])
 		}
 	}
+	return run, spans
+}
+
+// Pass sends what differs, and returns when all of it is durable at the target.
+func (s *Sender) Pass(ctx context.Context, p Pass) error {
+	run, spans := s.prepare(p)
 	run.plan = newPlan(spans, s.count)
 	s.plan = run.plan
 	defer s.reportSettled(run.plan, p.Settled)()

@@ -117,6 +117,7 @@ func (sv *Server) serveSession(ctx context.Context, l *link, f frame, peer Finge
 	s := &Session{id: newSessionID(), peer: peer, link: l}
 	s.work, s.stop = context.WithCancelCause(l.ctx)
 	defer s.stop(nil)
+	go l.keepAlive() // a handler may take its time to admit
 	var err error
 	if hello.MinVersion > maxVersion || hello.MaxVersion < minVersion {
 		err = fmt.Errorf("%w: sender speaks versions %d to %d, this target %d to %d; update the older end",
@@ -165,7 +166,6 @@ func (sv *Server) follow(s *Session, hello Hello) error {
 		s.stop(err)
 		return err
 	}
-	go s.link.keepAlive()
 	var helpers errgroup.Group
 	helpers.Go(func() error {
 		s.stop(s.rx.checkpoints(s.work, s.acknowledge))
