@@ -17,11 +17,11 @@ import (
 // faultSize has a short last block and piece, and two regions.
 const faultSize = 1<<20 + 5*block.Piece + 3*block.Size + 700
 
-// faulted is a pair whose target has an older copy, so that there is something to overwrite, to
+// faulted is a pair with one lane, so that calls come in order, whose target has an older copy, so that there is something to overwrite, to
 // zero and to read back.
 func faulted(t *testing.T, proof block.Proof) (*deltatest.Pair, *rand.Rand) {
 	rnd := rand.New(rand.NewPCG(7, uint64(proof)))
-	p := &deltatest.Pair{Proof: proof, Dir: t.TempDir(), Source: deltatest.NewDisk(faultSize), Target: deltatest.NewDisk(faultSize), Lanes: 2}
+	p := &deltatest.Pair{Proof: proof, Dir: t.TempDir(), Source: deltatest.NewDisk(faultSize), Target: deltatest.NewDisk(faultSize), Lanes: 1}
 	deltatest.Fill(rnd, p.Source)
 	_, err := p.Source.WriteAt([]byte("will be a hole"), 2*block.Piece)
 	require.NoError(t, err)

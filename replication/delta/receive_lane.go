@@ -19,6 +19,18 @@ import (
 // to overwrite. The sender's flush ends a batch earlier.
 const batchBytes = 2 << 20
 
+// batchesBytes is about what all lanes of a session gather, if they are many: far targets have
+// many lanes, and memory is bounded.
+const batchesBytes = 8 << 20
+
+// batchRoom is how much one more lane gathers.
+func (rx *receiver) batchRoom() int {
+	rx.mu.Lock()
+	defer rx.mu.Unlock()
+	rx.batching++
+	return roundUp(min(batchBytes, batchesBytes/rx.batching))
+}
+
 // laneReader takes frames from a connection and writes them to the replicas.
 type laneReader struct {
 	rx     *receiver
@@ -64,7 +76,7 @@ func (l *laneReader) run(ctx context.Context) error {
 			return err
 		}
 		if !fresh && len(l.arena) == frameRoom {
-			l.arena = volume.Buffer(batchBytes + frameRoom) // frames into an empty volume need no batches
+			l.arena = volume.Buffer(l.rx.batchRoom() + frameRoom) // frames into an empty volume need no batches
 		}
 		if err := context.Cause(ctx); err != nil {
 			return err

@@ -54,6 +54,8 @@ type receiver struct {
 	changed chan struct{} // closed when something was written
 	failed  error         // why nothing more is made durable
 
+	batching int // lanes that gather batches
+
 	checkpointing sync.Mutex
 }
 

@@ -21,7 +21,9 @@ const silence = 5 * time.Second
 
 // Pair is a source and a target with their state, over loopback. One copy runs at a time.
 type Pair struct {
-	Proof  block.Proof
+	Proof block.Proof
+	// Source and Target are what is copied, and what indexes are compared with. Without them each
+	// Copy says from where to where, and nothing is compared.
 	Source *Disk
 	Target *Disk
 	Dir    string // for the state of both
@@ -146,7 +148,7 @@ func (c *copying) serve(ctx context.Context, l net.Listener) error {
 
 // Admit implements delta.Handler.
 func (c *copying) Admit(context.Context, *delta.Session, delta.Hello, delta.Fingerprint) (a delta.Admission, err error) {
-	x, _, err := index.Open(filepath.Join(c.Dir, "target"), index.Options{Size: c.Target.Size(), Proof: c.Proof,
+	x, _, err := index.Open(filepath.Join(c.Dir, "target"), index.Options{Size: c.To.Size(), Proof: c.Proof,
 		Prime: func(x *index.Index) error { return delta.Distrust(x, c.To) }})
 	if err != nil {
 		return a, delta.SpaceError("index of the target", err)
@@ -177,7 +179,15 @@ func (o opened) MarshalJSON() ([]byte, error) {
 	if o.c.target.dead() {
 		return nil, ErrKilled
 	}
-	return []byte("{}"), Truthful(o.x, o.c.Target.Bytes(), true)
+	return []byte("{}"), o.c.truthful(o.x, true)
+}
+
+// truthful checks an index if there is something to compare it with.
+func (c *copying) truthful(x *index.Index, mayBeUnknown bool) error {
+	if c.Target == nil {
+		return nil
+	}
+	return Truthful(x, c.Target.Bytes(), mayBeUnknown)
 }
 
 // ErrUntrue is the error of an index that says what is not so.
@@ -217,7 +227,7 @@ func Truthful(x *index.Index, b []byte, mayBeUnknown bool) error {
 
 // send is the sender's part.
 func (c *copying) send(ctx context.Context, address string) (root string, err error) {
-	x, rep, err := index.Open(filepath.Join(c.Dir, "source"), index.Options{Size: c.Source.Size(), Proof: c.Proof, Digests: true})
+	x, rep, err := index.Open(filepath.Join(c.Dir, "source"), index.Options{Size: c.From.Size(), Proof: c.Proof, Digests: true})
 	if err != nil {
 		return "", delta.SpaceError("index of the source", err)
 	}
@@ -272,7 +282,7 @@ func (c *copying) pass(ctx context.Context, s *delta.Sender, x *index.Index, bef
 			return "", err
 		}
 	}
-	if err := Truthful(x, c.Target.Bytes(), false); err != nil && !c.target.dead() {
+	if err := c.truthful(x, false); err != nil && !c.target.dead() {
 		return "", fmt.Errorf("source's index: %w", err)
 	}
 	switch {
