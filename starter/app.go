@@ -72,7 +72,7 @@ func (a *app) execute(ctx context.Context, args []string) int {
 	if err != nil && !a.began {
 		err = asUsage(cmd, err)
 	}
-	if ctx.Err() != nil && err != nil {
+	if ctx.Err() != nil && err != nil && !saysHowToGoOn(err) {
 		err = errInterrupted
 	}
 	for _, line := range explain(err) {

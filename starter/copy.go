@@ -154,6 +154,12 @@ func (f *copyFlags) throttle(ctx context.Context) (*delta.Throttle, error) {
 	return t, nil
 }
 
+// saysHowToGoOn tells an interruption that is explained from all others.
+func saysHowToGoOn(err error) bool {
+	var known *statusError
+	return errors.As(err, &known) && known.status == statusInterrupted
+}
+
 // copyError says what a person does about a copy that failed.
 func copyError(ctx context.Context, state string, err error) error {
 	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -200,7 +206,13 @@ func (a *app) printCopy(line bool, r copyResult) error {
 	return a.print(r, func(w io.Writer) {
 		row(w, "READ", "CHANGED", "SENT", "TIME")
 		row(w, size(r.Scanned), size(r.Changed), size(r.Sent), seconds(r.Seconds))
+		if r.Resumed {
+			fmt.Fprintln(w, "went on where an earlier copy was broken off")
+		}
 		fmt.Fprintln(w, r.Root)
+		if r.SourceChanged {
+			fmt.Fprintln(w, "The source was written to meanwhile, so this is not its state of one instant:\ncopy a snapshot of it, or run the command again while nobody writes.")
+		}
 	})
 }
 

@@ -60,6 +60,7 @@ func (a *app) receiveCopies(ctx context.Context, f *receiveFlags, target string)
 		root string
 		err  error
 	}
+	a.say("listening at %s", listener.Addr())
 	ended := make(chan end)
 	receiver := delta.NewReceiver(delta.ReceiveConfig{Path: target, State: f.state, Peer: peer, Ended: func(root string, err error) {
 		if root == "" {
