@@ -35,6 +35,9 @@ func (h *Head) Fill(ctx context.Context, from volume.Source, progress func(done 
 			return err
 		}
 		for done = start; done < end; {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
 			n := min(fillStep, end-done)
 			if err := volume.ReadFull(from, buffer[:n], done); err != nil {
 				return err
@@ -44,7 +47,7 @@ func (h *Head) Fill(ctx context.Context, from volume.Source, progress func(done 
 			}
 			if done += n; done-reported >= fillReport {
 				reported = done
-				if err := errors.Join(ctx.Err(), progress(done)); err != nil {
+				if err := progress(done); err != nil {
 					return err
 				}
 			}

@@ -24,6 +24,9 @@ const (
 	locksFile = "heads.lock"
 )
 
+// Files names what a store has in its directory, for who shares that with others.
+func Files() []string { return []string{packDir, indexName + ".db", indexName + ".lock", locksFile} }
+
 // Store is a directory of recovery points. Any number of them may use one directory at once, in one
 // process or in several.
 type Store struct {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lifeboat/activities/cloud"
+	points "lifeboat/replication/store"
 	"lifeboat/replication/store/txfile"
 )
 
@@ -37,9 +38,9 @@ type Provider struct {
 	site    cloud.Site
 	options Options
 	log     *slog.Logger
-	store   *store // what exists; see the buckets beside the types that they hold
-	index   *store // which block of which snapshot is where
-	clones  bool   // the file system of the site shares extents between files
+	store   *store        // what exists; see the buckets beside the types that they hold
+	points  *points.Store // snapshots, where files do not share extents
+	clones  bool          // the file system of the site shares extents between files
 
 	// Work that outlives the call that began it, until Close.
 	background context.Context
@@ -53,10 +54,8 @@ type Provider struct {
 const (
 	diskDir     = "disks"
 	snapshotDir = "snapshots"
-	packDir     = "packs"
 	runDir      = "run" // sockets, pid files, logs of helpers
 	stateName   = "state"
-	indexName   = "index"
 	jobsFile    = "jobs.lock"
 )
 
@@ -83,8 +82,8 @@ func Open(ctx context.Context, site cloud.Site, options Options) (*Provider, err
 	if p.store, err = openStore(ctx, dir, stateName, options.LockWait); err != nil {
 		return nil, err
 	}
-	if p.index, err = openStore(ctx, dir, indexName, options.LockWait); err != nil {
-		return nil, err
+	if p.points, err = points.Open(ctx, dir, options.LockWait); err != nil {
+		return nil, storeError("Open", dir, err)
 	}
 	p.background, p.stop = context.WithCancel(context.Background())
 	return p, nil
@@ -92,7 +91,7 @@ func Open(ctx context.Context, site cloud.Site, options Options) (*Provider, err
 
 // prepare makes the directories of the site and learns what their file system can.
 func (p *Provider) prepare() error {
-	for _, name := range []string{"", diskDir, snapshotDir, packDir, runDir} {
+	for _, name := range []string{"", diskDir, snapshotDir, runDir} {
 		if err := os.MkdirAll(p.path(name), 0o700); err != nil {
 			return p.unusable(err)
 		}
@@ -133,7 +132,7 @@ func (p *Provider) Close() error {
 	p.mu.Unlock()
 	p.stop()
 	p.work.Wait()
-	return nil
+	return p.points.Close()
 }
 
 // spawn runs work for a resource in the background, unless somebody does it

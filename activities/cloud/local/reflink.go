@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lifeboat/replication/block"
 	"lifeboat/replication/store/txfile"
 )
 
@@ -124,7 +125,7 @@ const copyStep = 16 << 20
 // copySparse writes the data of from into to, a new file of the same length,
 // and leaves holes and zero blocks out. progress gets the position.
 func copySparse(ctx context.Context, to *os.File, from Content, progress func(done int64) error) error {
-	buffer := make([]byte, blockSize)
+	buffer := make([]byte, block.Piece)
 	reported := int64(0)
 	for off := int64(0); ; {
 		start, end, err := from.NextData(off)
@@ -135,11 +136,11 @@ func copySparse(ctx context.Context, to *os.File, from Content, progress func(do
 			return progress(from.Size())
 		}
 		for at := start; at < end; {
-			n := min(blockSize-at%blockSize, end-at)
+			n := min(block.Piece-at%block.Piece, end-at)
 			if _, err := from.ReadAt(buffer[:n], at); err != nil {
 				return err
 			}
-			if !allZero(buffer[:n]) {
+			if !block.IsZero(buffer[:n]) {
 				if _, err := to.WriteAt(buffer[:n], at); err != nil {
 					return err
 				}

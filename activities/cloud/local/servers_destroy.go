@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lifeboat/activities/cloud"
+	points "lifeboat/replication/store"
 )
 
 // Destroy ends everything that runs at the site and deletes all that the site
@@ -55,7 +56,8 @@ func (p *Provider) Destroy(ctx context.Context) error {
 		return err
 	}
 	// The state goes last: with it an interrupted call can be made again.
-	for _, name := range []string{diskDir, snapshotDir, packDir, runDir, jobsFile, indexName + ".db", indexName + ".lock", stateName + ".db", stateName + ".lock"} {
+	names := append([]string{diskDir, snapshotDir, runDir, jobsFile}, points.Files()...)
+	for _, name := range append(names, stateName+".db", stateName+".lock") {
 		if err := removeExcept(p.path(name), keep); err != nil {
 			return osError("Destroy", p.path(name), err)
 		}

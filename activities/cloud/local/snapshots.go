@@ -311,7 +311,7 @@ func (p *Provider) OpenSnapshot(ctx context.Context, id string) (Content, error)
 		return nil, err
 	}
 	if r.Form == formPacks {
-		return p.openPacks(ctx, id, r.Bytes)
+		return p.openPacks(id)
 	}
 	content, err := openFileContent(p.clonePath(id), r.Bytes)
 	if err == nil {

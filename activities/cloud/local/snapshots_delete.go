@@ -81,5 +81,5 @@ func (p *Provider) eraseContent(ctx context.Context, id string) error {
 	if err := remove(p.path(snapshotDir), path, path+".part"); err != nil {
 		return osError("DeleteSnapshot", path, err)
 	}
-	return p.freePacks(ctx, id)
+	return p.freePacks(id)
 }

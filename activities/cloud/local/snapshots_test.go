@@ -16,6 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"lifeboat/activities/cloud"
+	"lifeboat/replication/block"
+	points "lifeboat/replication/store"
 )
 
 const testDisk = 64<<20 + 5*sectorSize // neither whole pages nor whole blocks
@@ -138,19 +140,15 @@ func TestSnapshotsNeverChangeAndDisksOfThemAreEqual(t *testing.T) {
 // requireNothingStored holds when no snapshot is there: then nothing else is either.
 func requireNothingStored(t *testing.T, p *Provider) {
 	t.Helper()
-	for _, name := range []string{snapshotDir, packDir} {
+	for _, name := range []string{snapshotDir, "packs"} {
 		entries, err := os.ReadDir(p.path(name))
 		require.NoError(t, err)
 		require.Empty(t, entries, name)
 	}
-	require.NoError(t, p.index.view(t.Context(), func(x *tx) error {
-		for _, bucket := range []string{blockBucket, pageBucket, manifestBucket, packBucket, punchBucket} {
-			if err := x.each(bucket, func(id string, _ []byte) error { return fmt.Errorf("%s holds %x", bucket, id) }); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
+	u, err := p.points.Usage()
+	require.NoError(t, err)
+	u.IndexBytes = 0
+	require.Equal(t, points.Usage{}, u)
 }
 
 func TestSnapshotOfAHugeSparseDiskCostsItsData(t *testing.T) {
@@ -162,12 +160,12 @@ func TestSnapshotOfAHugeSparseDiskCostsItsData(t *testing.T) {
 			writeDisk(t, d, int64(i)*13<<30+77, randomBytes(i, 4<<20))
 		}
 		first := snapshot(t, p, "s1", d.ID)[0]
-		stored := allocated(t, p.path(packDir))
+		stored := allocated(t, p.path("packs"))
 		writeDisk(t, d, 50<<30, randomBytes(99, 1<<20))
 		began := time.Now()
 		second := snapshot(t, p, "s2", d.ID)[0]
 		require.Less(t, time.Since(began), 20*time.Second)
-		require.Less(t, allocated(t, p.path(packDir))-stored, int64(2<<20), "the second one costs what changed")
+		require.Less(t, allocated(t, p.path("packs"))-stored, int64(2<<20), "the second one costs what changed")
 		copied := diskOf(t, p, "c", second.ID)
 		require.Less(t, allocated(t, copied.Path), int64(48<<20))
 		require.Equal(t, int64(100<<30), copied.Bytes)
@@ -194,7 +192,7 @@ func TestEqualBlocksAreStoredOnce(t *testing.T) {
 		writeDisk(t, b, i*(6<<20), data)
 	}
 	snapshot(t, p, "s", a.ID, b.ID)
-	require.LessOrEqual(t, allocated(t, p.path(packDir)), int64(1<<20+8192))
+	require.LessOrEqual(t, allocated(t, p.path("packs")), int64(1<<20+8192))
 }
 
 // openPacksSite opens a site that stores snapshots in packs wherever the test runs.
@@ -213,9 +211,9 @@ func TestSpaceOfDeletedBlocksComesBackWhileOthersOfThePackLive(t *testing.T) {
 	first := snapshot(t, p, "s1", d.ID)[0]
 	writeDisk(t, d, 1<<20, randomBytes(2, 31<<20)) // 1 MiB of the first pack stays in use
 	second := snapshot(t, p, "s2", d.ID)[0]
-	before := allocated(t, p.path(packDir))
+	before := allocated(t, p.path("packs"))
 	require.NoError(t, p.DeleteSnapshot(t.Context(), first.ID))
-	require.Less(t, allocated(t, p.path(packDir)), before-30<<20)
+	require.Less(t, allocated(t, p.path("packs")), before-30<<20)
 	require.Equal(t, sumFile(t, d.Path), sumSnapshot(t, p, second.ID))
 }
 
@@ -225,25 +223,25 @@ func TestDamagedBlockIsNamedAndNeverHandedOut(t *testing.T) {
 	d := makeDisk(t, p, "d", 4<<20)
 	writeDisk(t, d, 0, randomBytes(1, 4<<20))
 	s := snapshot(t, p, "s", d.ID)[0]
-	packs, err := filepath.Glob(p.path(packDir, "*.pack"))
+	packs, err := filepath.Glob(p.path("packs", "*.pack"))
 	require.NoError(t, err)
 	require.Len(t, packs, 1)
 	f, err := os.OpenFile(packs[0], os.O_RDWR, 0)
 	require.NoError(t, err)
-	_, err = f.WriteAt([]byte{0}, 10*blockSize+5)
+	_, err = f.WriteAt([]byte{0}, 10*block.Piece+5)
 	require.NoError(t, err)
-	_, err = f.WriteAt([]byte{1}, 10*blockSize+6)
+	_, err = f.WriteAt([]byte{1}, 10*block.Piece+6)
 	require.NoError(t, errors.Join(err, f.Close()))
 
 	c, err := p.OpenSnapshot(t.Context(), s.ID)
 	require.NoError(t, err)
 	defer c.Close()
 	buffer := make([]byte, 100)
-	_, err = c.ReadAt(buffer, 10*blockSize+50)
+	_, err = c.ReadAt(buffer, 10*block.Piece+50)
 	require.Equal(t, cloud.Corrupt, cloud.CodeOf(err), "%v", err)
 	require.ErrorContains(t, err, s.ID)
 	require.ErrorContains(t, err, packs[0])
-	_, err = c.ReadAt(buffer, 11*blockSize)
+	_, err = c.ReadAt(buffer, 11*block.Piece)
 	require.NoError(t, err, "other blocks are read")
 
 	made, err := p.StartCreateDisk(t.Context(), cloud.CreateDisk{Create: cloud.Create{Token: "c"}, SnapshotID: s.ID})
@@ -255,7 +253,7 @@ func TestDamagedBlockIsNamedAndNeverHandedOut(t *testing.T) {
 	require.Contains(t, made.Message, s.ID)
 	require.NoError(t, p.DeleteDisk(t.Context(), made.ID))
 	require.NoError(t, os.Remove(packs[0]))
-	c2, err := p.OpenSnapshot(t.Context(), s.ID)
+	c2, err := openSite(t, p.site.Directory).OpenSnapshot(t.Context(), s.ID) // p has the file open
 	require.NoError(t, err)
 	defer c2.Close()
 	_, err = c2.ReadAt(buffer, 0)
@@ -303,11 +301,11 @@ func TestFullDiskIsAnErrorAndGivesItsSpaceBack(t *testing.T) {
 	require.NoError(t, os.WriteFile(source, randomBytes(1, 90<<20), 0o600))
 	d, err := p.StartCreateDisk(t.Context(), cloud.CreateDisk{Create: cloud.Create{Token: "d"}, Source: source})
 	require.NoError(t, err)
-	before := allocated(t, p.path(packDir))
+	before := allocated(t, p.path("packs"))
 	_, err = p.StartSnapshots(t.Context(), cloud.CreateSnapshots{Create: cloud.Create{Token: "s"}, Disks: []string{d.ID}})
 	require.Equal(t, cloud.NoSpace, cloud.CodeOf(err), "%v", err)
 	require.Equal(t, cloud.AskPerson, cloud.ClassOf(err))
-	require.Equal(t, before, allocated(t, p.path(packDir)))
+	require.Equal(t, before, allocated(t, p.path("packs")))
 	small := makeDisk(t, p, "small", 4<<20)
 	writeDisk(t, small, 0, randomBytes(2, 4<<20))
 	require.Equal(t, sumFile(t, small.Path), sumSnapshot(t, p, snapshot(t, p, "small", small.ID)[0].ID))
