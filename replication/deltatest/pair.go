@@ -43,6 +43,8 @@ type Copy struct {
 	To   volume.Target
 	// Dial replaces the way to the receiver's address.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Accept stands between the receiver and a connection; nil is nothing.
+	Accept func(net.Conn) net.Conn
 	// Changed is all that changed since the last complete copy; nil is not known.
 	Changed []volume.Extent
 	// Started hears how to kill either end, which breaks all its connections too.
@@ -135,6 +137,9 @@ func (c *copying) serve(ctx context.Context, l net.Listener) error {
 			return first
 		}
 		c.target.add(conn)
+		if c.Accept != nil {
+			conn = c.Accept(conn)
+		}
 		ends.Go(func() {
 			err := server.Serve(ctx, conn)
 			mu.Lock()

@@ -1,0 +1,168 @@
+package delta_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"lifeboat/replication/block"
+	"lifeboat/replication/delta"
+	"lifeboat/replication/deltatest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// linked is a pair with random data behind a proxy.
+func linked(t *testing.T, proof block.Proof, size int64) (*deltatest.Pair, *deltatest.Proxy) {
+	p := &deltatest.Pair{Proof: proof, Dir: t.TempDir(), Source: deltatest.NewDisk(size), Target: deltatest.NewDisk(size), Lanes: 2}
+	scramble(t, p.Source, uint64(size))
+	return p, deltatest.NewProxy()
+}
+
+// scramble fills a disk with what cannot be packed.
+func scramble(t *testing.T, d *deltatest.Disk, seed uint64) {
+	b := make([]byte, d.Size())
+	_, _ = rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8), 1}).Read(b)
+	_, err := d.WriteAt(b, 0)
+	require.NoError(t, err)
+	require.NoError(t, d.Sync())
+}
+
+// resentMost is what the engine promises to send again at most: the window, and a frame for
+// each lane.
+const resentMost = 64<<20 + 2*(600<<10)
+
+// After a cut the rest is sent: not more again than was under way, and nothing that was
+// acknowledged is read again.
+func TestACutCostsWhatWasUnderWay(t *testing.T) {
+	t.Parallel()
+	const size = 96 << 20
+	for _, proof := range []block.Proof{block.BLAKE3, block.Fast} {
+		t.Run(proof.String(), func(t *testing.T) {
+			t.Parallel()
+			p, link := linked(t, proof, size)
+			_, err := p.Run(t.Context(), deltatest.Copy{Dial: link.Dial})
+			require.NoError(t, err)
+			whole := p.Meter.Read()
+			for _, percent := range []int64{30, 97} {
+				scramble(t, p.Source, uint64(percent))
+				p.Changes()
+				before := p.Meter.Read()
+				link.CutAfter(size * percent / 100)
+				_, err := p.Run(t.Context(), deltatest.Copy{Dial: link.Dial})
+				require.Error(t, err)
+				require.True(t, delta.IsLink(err), err)
+				cut := p.Meter.Read()
+				root, err := p.Run(t.Context(), deltatest.Copy{Dial: link.Dial})
+				require.NoError(t, err)
+				after := p.Meter.Read()
+				acknowledged, under := cut.Durable-before.Durable, cut.Sent-before.Sent
+				require.LessOrEqual(t, under-acknowledged, int64(resentMost))
+				again := after.Sent - before.Sent - whole.Sent
+				require.LessOrEqual(t, again, int64(resentMost), "cut at %d %%", percent)
+				reread := after.Scanned - before.Scanned - size
+				require.LessOrEqual(t, reread, under-acknowledged+8<<20, "cut at %d %%", percent)
+				t.Logf("cut at %d %%: %d KiB acknowledged, %d KiB sent again, %d KiB read again", percent, acknowledged>>10, again>>10, reread>>10)
+				require.NoError(t, p.Complete(t.Context(), root))
+			}
+		})
+	}
+}
+
+// A byte that changes on the way is found, wherever it is, and the copy is complete on a later try.
+func TestADamagedByteIsFound(t *testing.T) {
+	t.Parallel()
+	for _, proof := range []block.Proof{block.BLAKE3, block.Fast} {
+		t.Run(proof.String(), func(t *testing.T) {
+			t.Parallel()
+			rnd := rand.New(rand.NewPCG(3, 3))
+			for at := int64(1); at < 1500<<10; at += 1 + rnd.Int64N(at) {
+				p, link := linked(t, proof, 1<<20+700)
+				link.Corrupt(at)
+				root, err := p.Run(t.Context(), deltatest.Copy{Dial: link.Dial})
+				if link.Hits() > 0 && err != nil {
+					require.True(t, delta.IsLink(err) || errors.Is(err, delta.ErrMismatch) || errors.Is(err, delta.ErrProtocol), "byte %d: %v", at, err)
+				}
+				for range 3 {
+					if err == nil {
+						break
+					}
+					root, err = p.Run(t.Context(), deltatest.Copy{Dial: link.Dial})
+				}
+				require.NoError(t, err, "byte %d", at)
+				require.NoError(t, p.Complete(t.Context(), root), "byte %d", at)
+			}
+		})
+	}
+}
+
+// With TLS the connection itself refuses a damaged byte.
+func TestTLSRefusesADamagedByte(t *testing.T) {
+	t.Parallel()
+	id, err := delta.LoadIdentity(filepath.Join(t.TempDir(), "key"))
+	require.NoError(t, err)
+	config := id.TLS(func(f delta.Fingerprint) error {
+		if f != id.Fingerprint() {
+			return delta.ErrWrongPeer
+		}
+		return nil
+	})
+	p, link := linked(t, block.BLAKE3, 4<<20)
+	secured := deltatest.Copy{
+		Accept: func(conn net.Conn) net.Conn { return delta.SecureServer(conn, config) },
+		Dial: func(ctx context.Context, address string) (net.Conn, error) {
+			conn, err := link.Dial(ctx, address)
+			if err != nil {
+				return nil, err
+			}
+			secure := delta.SecureClient(conn, config)
+			return secure, secure.HandshakeContext(ctx)
+		},
+	}
+	link.Corrupt(1 << 20)
+	_, err = p.Run(t.Context(), secured)
+	require.Error(t, err)
+	require.Equal(t, int64(1), link.Hits(), err)
+	require.NotErrorIs(t, err, delta.ErrMismatch)
+	require.NotErrorIs(t, err, delta.ErrCorruptFrame)
+	root, err := p.Run(t.Context(), secured)
+	require.NoError(t, err)
+	require.NoError(t, p.Complete(t.Context(), root))
+}
+
+// Latency costs round trips, not a round trip for each frame.
+func TestLatencyIsFilled(t *testing.T) {
+	t.Parallel()
+	for _, delay := range []time.Duration{0, 20 * time.Millisecond, 100 * time.Millisecond} {
+		t.Run(fmt.Sprint(delay), func(t *testing.T) {
+			t.Parallel()
+			p, link := linked(t, block.Fast, 24<<20)
+			p.Lanes = 0
+			link.Delay(delay)
+			began := time.Now()
+			root, err := p.Run(t.Context(), deltatest.Copy{Dial: link.Dial})
+			require.NoError(t, err)
+			took := time.Since(began)
+			t.Logf("24 MiB at %v each way: %v", delay, took)
+			// Hello, join, data, flush, finish are some round trips; 50 frames would be 10 s.
+			require.Less(t, took, 16*delay+3*time.Second)
+			require.NoError(t, p.Complete(t.Context(), root))
+		})
+	}
+}
+
+// A slow link carries little more than what has to go over it.
+func TestASlowLinkIsNotFlooded(t *testing.T) {
+	t.Parallel()
+	p, link := linked(t, block.BLAKE3, 8<<20)
+	link.Rate(8 << 20)
+	root, err := p.Run(t.Context(), deltatest.Copy{Dial: link.Dial})
+	require.NoError(t, err)
+	require.Less(t, link.Sent.Load(), int64(8<<20)*102/100)
+	require.NoError(t, p.Complete(t.Context(), root))
+}
