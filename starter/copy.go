@@ -86,11 +86,13 @@ func (a *app) copyVolume(ctx context.Context, f *copyFlags, source, target strin
 	if c.Throttle, err = f.throttle(copying); err != nil {
 		return err
 	}
+	shown := func() {}
 	if !f.json {
-		defer a.startProgress(&c, way.links)()
+		shown = a.startProgress(&c, way.links)
 	}
 	began := time.Now()
 	res, err := delta.Send(ctx, c)
+	shown()
 	if closed := way.close(); err == nil {
 		err = closed
 	}
