@@ -349,11 +349,11 @@ func (s *Sender) Pass(ctx context.Context, p Pass) error {
 	s.plan = run.plan
 	defer s.reportSettled(run.plan, p.Settled)()
 	defer context.AfterFunc(ctx, func() { s.link.cancel(context.Cause(ctx)) })()
-	g, ctx := errgroup.WithContext(s.link.ctx)
+	g, lanes := errgroup.WithContext(s.link.ctx)
 	for id := range s.count {
 		g.Go(func() error {
 			defer spend(&s.meter.Busy, time.Now())
-			return newLane(run, id).run(ctx)
+			return newLane(run, id).run(lanes)
 		})
 	}
 	if err := g.Wait(); err != nil {
