@@ -60,6 +60,7 @@ func (b *bench) fullFloors() []contender {
 			}
 			return floor.Shipment{From: b.base, To: target, Extents: es, Connections: connections, SkipZeros: true, Proof: proof}.Run()
 		})
+		c.allocates = b.size / 2
 		c.prepare = func(context.Context) error { return workload.CreateSparse(target, b.size) }
 		c.check = func() error { return workload.Verify(b.base, target) }
 		c.reset = func(context.Context) error { return os.Remove(target) }

@@ -144,7 +144,7 @@ func (b *bench) atOnce(n int, m mode, dir, source string) contender {
 		}
 		return errors.Join(errs...)
 	}
-	return contender{who: productName, variant: volumesVariant(n, m),
+	return contender{who: productName, variant: volumesVariant(n, m), allocates: int64(n) * volumeData / 2,
 		prepare: func(context.Context) error { return forget() },
 		run: func(ctx context.Context) (outcome, error) {
 			var commands []measure.Command

@@ -66,7 +66,7 @@ func runCommands(after func() error, commands ...measure.Command) func(context.C
 
 // intoEmpty is a contender that copies the base to an empty target.
 func (b *bench) intoEmpty(p place, who, variant string, run func(context.Context) (outcome, error)) contender {
-	return contender{who: who, variant: variant,
+	return contender{who: who, variant: variant, allocates: b.size / 2,
 		prepare: func(context.Context) error {
 			return errors.Join(workload.CreateSparse(p.target, b.size), p.ready())
 		},

@@ -171,7 +171,7 @@ func (r *replica) copy(ctx context.Context, source string, after func() error, e
 
 // full is the contender that copies source to a target that is not there yet.
 func (r *replica) full(p place, source, variant string) contender {
-	return contender{who: productName, variant: variant,
+	return contender{who: productName, variant: variant, allocates: r.bench.size / 2,
 		prepare: func(context.Context) error { return errors.Join(r.forget(), p.ready()) },
 		run: func(ctx context.Context) (outcome, error) {
 			o, _, err := r.copy(ctx, p.image(source), p.after)

@@ -23,6 +23,7 @@ type outcome struct {
 // contender does one job in one way.
 type contender struct {
 	who, variant string
+	allocates    int64                       // memory that a run takes into use, in bytes, beyond usualMemory
 	prepare      func(context.Context) error // nil: nothing to prepare
 	run          func(context.Context) (outcome, error)
 	check        func() error                // nil: nothing to compare
@@ -48,6 +49,9 @@ type bench struct {
 	store   *store
 	missing map[string]bool // programs that PATH lacks, said once
 }
+
+// usualMemory is what the processes of any run take into use, and a delta.
+const usualMemory = 512 << 20
 
 // clockTicks is what the busy seconds of the machine can be off by: they are
 // counted in hundredths, for each processor.
@@ -196,6 +200,11 @@ func (b *bench) attempt(ctx context.Context, c contender) (o outcome, err error)
 	}
 	if b.quiet > 0 {
 		measure.WaitQuiet(b.quiet)
+	}
+	// A host may take back memory that is free for some seconds; then its first
+	// touch costs several times as much, and falls on whoever runs first.
+	if err := warm(b.dir, usualMemory+c.allocates); err != nil {
+		return o, err
 	}
 	if o, err = c.run(ctx); err != nil {
 		return o, err
