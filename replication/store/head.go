@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
 
 	"lifeboat/replication/block"
@@ -154,13 +155,16 @@ func (c *change) makeHead(name string, size int64, base string) (*headRecord, er
 func (s *Store) settleHead(name string) error {
 	var pack uint64
 	var slots int
-	_, err := s.update(func(c *change) error {
+	err := s.view(func(tx *bolt.Tx) error {
+		c := &change{s: s, tx: tx}
 		r, err := c.head(name)
 		if err != nil || r.Pack == 0 {
 			return err
 		}
 		p, err := c.packRecord(r.Pack)
-		pack, slots = r.Pack, len(p.refs)
+		if err == nil {
+			pack, slots = r.Pack, len(p.refs)
+		}
 		return err
 	})
 	if errors.Is(err, ErrNotFound) || err == nil && pack == 0 {
