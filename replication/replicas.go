@@ -42,7 +42,7 @@ func (t *targetStream) indexPrefix(d Disk) string { return filepath.Join(t.dir, 
 
 // forgetIndex removes the index of a disk; the next session starts a new one.
 func (t *targetStream) forgetIndex(d Disk) error {
-	if err := errors.Join(index.Remove(t.indexPrefix(d)), removeFirstVersion(t.indexPrefix(d)), syncDir(t.dir)); err != nil {
+	if err := errors.Join(index.Remove(t.indexPrefix(d)), syncDir(t.dir)); err != nil {
 		return fmt.Errorf("stream %s: forget index of disk %s: %w", t.name, d.Name, err)
 	}
 	return nil
@@ -60,6 +60,9 @@ func syncDir(dir string) error {
 // written when the process died are unknown.
 func (t *targetStream) openReplicas() (replicas []delta.Replica, err error) {
 	state := t.snapshot()
+	if err := removeFirstVersion(filepath.Join(t.dir, "intents.log")); err != nil {
+		return nil, err
+	}
 	for _, d := range state.Spec.Disks {
 		r, err := t.openReplica(d, state.Replicas[d.Name])
 		if err != nil {
@@ -81,7 +84,7 @@ func (t *targetStream) openReplica(d Disk, known volume.Identity) (delta.Replica
 	if !id.SameVolume(known) {
 		return delta.Replica{}, fmt.Errorf("%w: %s is another disk than the one that was prepared; prepare the target anew", ErrTarget, d.Path)
 	}
-	if err := removeFirstVersion(t.indexPrefix(d)); err != nil {
+	if err := removeFirstVersion(t.indexPrefix(d) + ".index"); err != nil {
 		return delta.Replica{}, err
 	}
 	v, err := t.engine.config.OpenTarget(d)

@@ -77,7 +77,7 @@ func (ss *sourceSession) open() error {
 				ErrInvalidSpec, d.Name, d.Path, v.Size(), d.Size)
 		}
 		prefix := filepath.Join(ss.s.dir, fileName(d.Name))
-		if err := removeFirstVersion(prefix); err != nil {
+		if err := removeFirstVersion(prefix + ".index"); err != nil {
 			return err
 		}
 		x, report, err := index.Open(prefix, index.Options{Size: d.Size, Proof: proof, Digests: true})
@@ -94,11 +94,11 @@ func (ss *sourceSession) open() error {
 	return nil
 }
 
-// removeFirstVersion removes the index that the first version of this package kept. Without it
-// both ends are compared, once.
-func removeFirstVersion(prefix string) error {
-	if err := os.Remove(prefix + ".index"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the index of the first version: %w", err)
+// removeFirstVersion removes an index or an intent log that the first version of this package kept.
+// Without them both ends are compared, once.
+func removeFirstVersion(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the state of the first version: %w", err)
 	}
 	return nil
 }
