@@ -19,16 +19,17 @@ NO_RACE := ^lifeboat/(internal/chaos|internal/e2e|deploy)(/|$$)
 TEST_FLAGS ?= -p 2 -timeout 20m
 PKG ?= ./...
 KILLS ?= 500
+CASES ?= 10000
 FUZZTIME ?= 10s
 BENCH ?= .
 RUNS ?= 5
 JOBS ?=
 SIZE ?= 4G
 
-.PHONY: help build temporal deps compose test check lint demo chaos replay record fuzz bench microbench docs clean
+.PHONY: help build temporal deps compose test check lint demo chaos replay record fuzz bench microbench soak-copy docs clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 build: ## bin/lifeboat and bin/lifeboat-worker
 	$(GO_BUILD) -o $(BIN)/lifeboat ./starter
@@ -86,6 +87,10 @@ demo: deps build temporal ## the whole life cycle on real data, with the measure
 chaos: build temporal ## the long fault campaign (KILLS=500, SEED=n to repeat one)
 	LIFEBOAT_TEMPORAL=$(CURDIR)/$(BIN)/temporal $(GO) test ./internal/chaos -count=1 -v -run TestChaos -timeout 0 \
 		-args -chaos.kills=$(KILLS) $(if $(SEED),-chaos.seed=$(SEED))
+
+soak-copy: ## many copies killed at random, in one process and as programs (CASES=10000, SEED=n to repeat)
+	$(GO) test ./internal/soakcopy -count=1 -v -timeout 0 \
+		-args -soak.cases=$(CASES) -soak.kills=$(KILLS) $(if $(SEED),-soak.seed=$(SEED))
 
 replay: ## recorded workflow histories against today's code
 	$(GO) test ./workflows/... -count=1 -v -run Replay
