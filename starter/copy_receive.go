@@ -88,7 +88,10 @@ func (a *app) receiveCopies(ctx context.Context, f *receiveFlags, target string)
 			stop()
 			return err
 		case <-ctx.Done():
-			return copyError(ctx, f.state, ctx.Err())
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return ctx.Err()
+			}
+			return &statusError{status: statusInterrupted, message: "interrupted; what was received is kept, run the same command again to receive more", err: ctx.Err()}
 		}
 	}
 }
