@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"lifeboat/replication"
 
@@ -91,6 +92,37 @@ func TestClonesAreNotBelievedWhereTheTargetHasSomethingElse(t *testing.T) {
 			require.Equal(t, pt.Disks[0].Root, root)
 		})
 	}
+}
+
+// A pass that knows what changed and is interrupted still knows it when it goes on.
+func TestInterruptedPassOverComparedClonesGoesOn(t *testing.T) {
+	t.Parallel()
+	p := btrfsPair(t, 32<<20)
+	defer func() { p.closeBoth() }()
+	f, err := os.OpenFile(p.disks[0], os.O_WRONLY, 0)
+	require.NoError(t, err)
+	rng := rand.New(rand.NewPCG(6, 6))
+	for off := int64(0); off < 32<<20; off += 4 << 20 {
+		_, err = f.WriteAt(randomBytes(rng, 1<<20), off)
+		require.NoError(t, err)
+	}
+	require.NoError(t, f.Close())
+	root, err := replication.RootOfFile(t.Context(), p.disks[0])
+	require.NoError(t, err)
+	require.NoError(t, p.source.Set(testStream, replication.Settings{Interval: time.Hour, AutoResume: true, BytesPerSecond: 2 << 20}))
+	before, err := p.source.Status(testStream)
+	require.NoError(t, err)
+	asked := p.markAsync("m")
+	p.waitFor(func(s replication.Status) bool { return s.Durable > before.Durable+1<<20 })
+	require.NoError(t, p.source.Close())
+	<-asked
+	writeRandom(t, p.disks[0], 4<<20) // the server goes on meanwhile
+	p.openSource()
+	require.NoError(t, p.source.Set(testStream, replication.Settings{Interval: time.Hour, AutoResume: true}))
+	pt := p.mark("m")
+	require.Equal(t, root, pt.Disks[0].Root, "the point is of the cut from before the restart")
+	require.LessOrEqual(t, p.scanned(), int64(8<<20), "what did not change is not read")
+	p.requireSame(p.mark("now"))
 }
 
 // onlyCut is the clone of the last pass.
