@@ -57,8 +57,6 @@ type wireFrame struct {
 	body []byte
 }
 
-func (w *wireFrame) size() int { return frameHeaderSize + len(w.body) }
-
 // encodeFrame makes a frame; with pack it is compressed if that saves a tenth.
 func encodeFrame(typ frameType, body []byte, pack bool) (*wireFrame, error) {
 	if len(body) > maxBody {

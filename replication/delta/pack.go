@@ -40,12 +40,14 @@ var (
 const probeEvery = 64
 
 // packer decides, frame by frame and from what it measured, whether packing pays: whether the
-// time to pack and to send the rest is less than to send all. All rates are weighted means.
+// time to pack and to send the rest is less than to send all. Times are seconds a byte, and
+// weighted means: of rates, one frame that found room in the socket buffer would hide how slow
+// the link is.
 type packer struct {
 	buf    []byte
 	frames int
-	link   float64 // bytes a second that the connection took, waiting included
-	pack   float64 // bytes a second that are packed
+	link   float64 // to send
+	pack   float64 // to pack
 	ratio  float64 // packed by unpacked
 }
 
@@ -56,7 +58,7 @@ func (p *packer) try(l *lane, head int) (packed []byte, ok bool) {
 	if l.n < 1<<10 || l.s.compress == CompressNever {
 		return nil, false
 	}
-	probe := p.frames%probeEvery == probeEvery/2 && p.link > 0 && p.link < packAtMost
+	probe := p.frames%probeEvery == probeEvery/8 && p.link > 1/packAtMost
 	if l.s.compress != CompressAlways && !probe && !p.pays() {
 		return nil, false
 	}
@@ -66,22 +68,22 @@ func (p *packer) try(l *lane, head int) (packed []byte, ok bool) {
 	began := time.Now()
 	p.buf = encoder().EncodeAll(l.buf[head:head+l.n], p.buf[:head])
 	n := len(p.buf) - head
-	mean(&p.pack, float64(l.n)/max(time.Since(began).Seconds(), 1e-6))
+	mean(&p.pack, time.Since(began).Seconds()/float64(l.n))
 	mean(&p.ratio, float64(n)/float64(l.n))
 	return p.buf, n < l.n-l.n/16
 }
 
-// packAtMost is the rate of a link, in bytes a second, above which packing cannot pay: zstd's
-// fastest level packs 0.3 GB/s on one core.
-const packAtMost = 600e6
+// packAtMost is the rate of a lane, in bytes a second, above which packing cannot pay: zstd's
+// fastest level packs 0.3 GB/s on one core, and saves half at best of what disks usually hold.
+const packAtMost = 200e6
 
 func (p *packer) pays() bool {
-	return p.ratio > 0 && p.link > 0 && 1/p.pack+p.ratio/p.link < 1/p.link
+	return p.ratio > 0 && p.pack+p.ratio*p.link < p.link
 }
 
-// wrote notes how fast the connection took a frame.
+// wrote notes how long the connection took for a frame.
 func (p *packer) wrote(n int, took time.Duration) {
-	mean(&p.link, float64(n)/max(took.Seconds(), 1e-6))
+	mean(&p.link, took.Seconds()/float64(n))
 }
 
 // mean moves an exponentially weighted mean.
