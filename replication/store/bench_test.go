@@ -65,7 +65,7 @@ func BenchmarkPoint(b *testing.B) {
 	for _, k := range []struct {
 		name   string
 		pieces int // of a run of changes
-	}{{"in-runs", 20}, {"single-pieces", 1}} {
+	}{{"in-runs", 16}, {"single-pieces", 1}} {
 		b.Run(k.name, func(b *testing.B) {
 			s := open(b, b.TempDir())
 			h := head(b, s, "v", size, "")

@@ -41,6 +41,11 @@ func TestDamagedPieceIsNamedAndNeverHandedOut(t *testing.T) {
 	_, err = p.ReadAt(got, 11*block.Piece)
 	require.NoError(t, err, "other pieces are read")
 	require.True(t, bytes.Equal(want[11*block.Piece:][:100], got))
+	// A copy that brings the piece again mends the slot, for the point as well.
+	write(t, h, want[10*block.Piece:11*block.Piece], 10*block.Piece)
+	require.NoError(t, h.Sync())
+	require.True(t, bytes.Equal(want, pointContents(t, s, "p")))
+	flip(t, packs[0], 10*block.Piece+5)
 	// A write in part would seal the damage; one of the whole piece mends the head.
 	_, err = h.WriteAt([]byte{1}, 10*block.Piece)
 	require.ErrorIs(t, err, ErrDamaged)

@@ -38,6 +38,7 @@
 //     interrupted is gone on with by the next Open of a head, or Delete.
 //  4. A piece is checked against its hash before a byte of it is handed out, a page whenever it is
 //     read. Damage is an error that names point or head, offset, file and slot; the rest stays readable.
+//     When a damaged piece is written again, its slot is mended for all who refer to it.
 //  5. A head has one writer, held by a lock that the kernel lets go when its process dies.
 //
 // # Memory

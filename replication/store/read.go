@@ -196,6 +196,7 @@ func (t *tree) stored(want block.Hash, at slot, number int64, p []byte) error {
 	if err == nil && block.OfBytes(p) == want {
 		return nil
 	}
+	t.s.noteDamage(want, at)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: piece at byte %d: %w", t.what, number*block.Piece, err)
 	}

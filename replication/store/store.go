@@ -34,6 +34,7 @@ type Store struct {
 	ctx   context.Context
 	index *txfile.File
 	files packFiles
+	bad   damages
 	spare sync.Pool // of buffers for a piece
 }
 

@@ -2,6 +2,9 @@ package store
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -135,4 +138,51 @@ func volumeRuns(t *testing.T, v volume.Source) (runs []volume.Extent) {
 		runs = append(runs, volume.Extent{Offset: start, Length: end - start})
 		off = end
 	}
+}
+
+func TestTwoProcessesShareAndFreePiecesAtOnce(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var all sync.WaitGroup
+	for worker := range 3 {
+		s := open(t, dir) // as another process has it
+		all.Go(func() {
+			name := fmt.Sprint("v", worker)
+			for round := range uint64(10) {
+				err := func() (err error) {
+					h, err := s.OpenTarget(name, 8<<20, "")
+					if err != nil {
+						return err
+					}
+					defer func() { err = errors.Join(err, h.Close()) }()
+					// The same bytes at all workers, so that pieces are shared and freed under each other.
+					want := random(round, 3<<20)
+					if _, err := h.WriteAt(want, 1<<20); err != nil {
+						return err
+					}
+					if _, err := h.Point(name, nil); err != nil {
+						return err
+					}
+					p, err := s.OpenPoint(name)
+					if err != nil {
+						return err
+					}
+					got := make([]byte, len(want))
+					if _, err := p.ReadAt(got, 1<<20); err != nil || !bytes.Equal(got, want) {
+						return fmt.Errorf("%s round %d: other bytes, %w", name, round, err)
+					}
+					return s.Delete(name)
+				}()
+				if err == nil {
+					err = s.DeleteHead(name)
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	requireEmpty(t, open(t, dir))
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 
@@ -37,69 +36,6 @@ func TestStoreKeepsWhatWasWrittenAndNothingOfAFailedTransaction(t *testing.T) {
 	var v map[string]int
 	require.NoError(t, s.view(t.Context(), func(t *tx) error { _, err := t.get("b", "x", &v); return err }))
 	require.Equal(t, 1, v["n"])
-}
-
-func TestTwoStoresOnOneDirectoryLoseNoUpdate(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	var wait sync.WaitGroup
-	for range 4 {
-		s := testStore(t, dir) // a lock of its own, as another process has
-		wait.Go(func() {
-			for range 10 {
-				err := s.update(context.Background(), func(t *tx) error {
-					n := 0
-					if _, err := t.get("b", "n", &n); err != nil {
-						return err
-					}
-					return t.put("b", "n", n+1)
-				})
-				if err != nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	wait.Wait()
-	n := 0
-	require.NoError(t, testStore(t, dir).view(t.Context(), func(t *tx) error { _, err := t.get("b", "n", &n); return err }))
-	require.Equal(t, 40, n)
-}
-
-func TestReadersDoNotKeepWritersOut(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	writer := testStore(t, dir)
-	ctx, cancel := context.WithCancel(t.Context())
-	var readers sync.WaitGroup
-	for range 12 {
-		s := testStore(t, dir)
-		readers.Go(func() {
-			for ctx.Err() == nil {
-				if err := s.view(ctx, func(*tx) error { return nil }); err != nil && ctx.Err() == nil {
-					t.Error(err)
-				}
-			}
-		})
-	}
-	for i := range 30 {
-		require.NoError(t, writer.update(t.Context(), func(t *tx) error { return t.put("b", "n", i) }))
-	}
-	cancel()
-	readers.Wait()
-}
-
-func TestChangedDiffersAfterEachUpdate(t *testing.T) {
-	t.Parallel()
-	s := testStore(t, t.TempDir())
-	seen := map[uint64]bool{}
-	for i := range 5 {
-		require.NoError(t, s.update(t.Context(), func(t *tx) error { return t.put("b", "n", i) }))
-		n, err := s.changed()
-		require.NoError(t, err)
-		require.False(t, seen[n])
-		seen[n] = true
-	}
 }
 
 func TestWaitingForTheStoreEndsWithTheContext(t *testing.T) {
