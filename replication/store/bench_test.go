@@ -93,7 +93,10 @@ func BenchmarkPoint(b *testing.B) {
 				_, err := h.Point(fmt.Sprint("p", round), nil)
 				require.NoError(b, err)
 			}
+			u, err := s.Usage()
+			require.NoError(b, err)
 			b.ReportMetric(float64(changed)*block.Piece/1e6, "MB-changed")
+			b.ReportMetric(100*float64(u.IndexBytes)/float64(u.Pieces)/block.Piece, "%-index")
 		})
 	}
 }
