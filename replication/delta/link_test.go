@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"path/filepath"
@@ -81,7 +82,7 @@ func TestADamagedByteIsFound(t *testing.T) {
 		t.Run(proof.String(), func(t *testing.T) {
 			t.Parallel()
 			rnd := rand.New(rand.NewPCG(3, 3))
-			for at := int64(1); at < 1500<<10; at += 1 + rnd.Int64N(at) {
+			for at := int64(1); at < 1500<<10; at += 1 + rnd.Int64N(at/4+16) {
 				p, link := linked(t, proof, 1<<20+700)
 				link.Corrupt(at)
 				root, err := p.Run(t.Context(), deltatest.Copy{Dial: link.Dial})
@@ -164,5 +165,41 @@ func TestASlowLinkIsNotFlooded(t *testing.T) {
 	root, err := p.Run(t.Context(), deltatest.Copy{Dial: link.Dial})
 	require.NoError(t, err)
 	require.Less(t, link.Sent.Load(), int64(8<<20)*102/100)
+	require.NoError(t, p.Complete(t.Context(), root))
+}
+
+// A lane that the target never took, and hung up on after all was written, ends the session: nobody
+// would ever acknowledge what went there.
+func TestALaneThatIsLostUnseenEndsTheSession(t *testing.T) {
+	t.Parallel()
+	hole, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = hole.Close() })
+	go func() {
+		conn, err := hole.Accept()
+		if err != nil {
+			return
+		}
+		_, _ = io.CopyN(io.Discard, conn, 2<<20)
+		_ = conn.Close()
+	}()
+	p, _ := linked(t, block.BLAKE3, 1<<20)
+	p.Lanes = 1
+	dials := 0
+	_, err = p.Run(t.Context(), deltatest.Copy{Dial: func(ctx context.Context, address string) (net.Conn, error) {
+		if dials++; dials == 2 {
+			address = hole.Addr().String()
+			conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+			if err == nil {
+				time.AfterFunc(time.Second, func() { _ = conn.(*net.TCPConn).CloseWrite() })
+			}
+			return conn, err
+		}
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}})
+	require.Error(t, err)
+	require.True(t, delta.IsLink(err), err)
+	root, err := p.Run(t.Context(), deltatest.Copy{})
+	require.NoError(t, err)
 	require.NoError(t, p.Complete(t.Context(), root))
 }

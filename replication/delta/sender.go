@@ -2,9 +2,11 @@ package delta
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"time"
@@ -281,7 +283,22 @@ func (s *Sender) join(ctx context.Context, id int) (*laneConn, error) {
 	s.lanesMu.Lock()
 	defer s.lanesMu.Unlock()
 	s.lanes[id] = c
+	go s.watch(conn, id)
 	return c, nil
+}
+
+// watch ends the session when the target closes a lane, on which it never says anything. What was
+// written to the lane is lost then, which no write tells if it was the last one.
+func (s *Sender) watch(conn net.Conn, id int) {
+	if t, ok := conn.(*tls.Conn); ok {
+		conn = t.NetConn() // which nobody reads from after the handshake
+	}
+	_, err := conn.Read(make([]byte, 1))
+	if err == nil {
+		err = io.EOF // a goodbye of TLS
+	}
+	s.hearOut()
+	s.link.cancel(fmt.Errorf("lane %d to the target: %w", id, err))
 }
 
 // write sends bytes over a lane at the permitted rate.

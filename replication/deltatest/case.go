@@ -137,7 +137,7 @@ func (c *Case) strike(ctx context.Context, changed []volume.Extent) error {
 	case 4:
 		bytes := c.rnd.Int64N(c.Source.Size() + 4096)
 		c.tell("the link is cut after %d bytes", bytes)
-		run.Dial = cutAfter(bytes)
+		run.Dial = CutAfter(bytes)
 	case 5:
 		c.tell("the source changes at call %d", n)
 		mutate := rand.New(rand.NewPCG(c.seed, c.rnd.Uint64()))
@@ -184,8 +184,8 @@ func (c *Case) finish(ctx context.Context, changed []volume.Extent) error {
 	}
 }
 
-// cutAfter dials connections that break all together once so many bytes were sent.
-func cutAfter(bytes int64) func(ctx context.Context, address string) (net.Conn, error) {
+// CutAfter dials connections for a Copy that break all together once so many bytes were sent.
+func CutAfter(bytes int64) func(ctx context.Context, address string) (net.Conn, error) {
 	var all conns
 	var left atomic.Int64
 	left.Store(bytes)

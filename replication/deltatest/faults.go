@@ -83,12 +83,12 @@ func (c *Calls) Struck() string {
 }
 
 // next counts a call and says what happens to it.
-func (c *Calls) next(op string, off, n int64) (f Fault, err error, part int64, struck bool) {
+func (c *Calls) next(op string, off, n int64) (f Fault, part int64, struck bool, err error) {
 	c.mu.Lock()
 	c.count++
 	if c.count-1 != c.at {
 		c.mu.Unlock()
-		return 0, nil, 0, false
+		return 0, 0, false, nil
 	}
 	c.last = fmt.Sprintf("%s of %d bytes at %d, call %d", op, n, off, c.at)
 	hook := c.hook
@@ -96,13 +96,13 @@ func (c *Calls) next(op string, off, n int64) (f Fault, err error, part int64, s
 	c.mu.Unlock()
 	if hook != nil {
 		hook()
-		return 0, nil, 0, false
+		return 0, 0, false, nil
 	}
 	if f == Late {
-		time.Sleep(lateness) // what is tested is that nothing depends on the time of a call
-		return 0, nil, 0, false
+		<-time.After(lateness)
+		return 0, 0, false, nil
 	}
-	return f, err, part, true
+	return f, part, true, err
 }
 
 // Faulty is a volume whose calls are counted and fail.
@@ -115,7 +115,7 @@ var _ volume.Target = Faulty{}
 
 // ReadAt implements io.ReaderAt.
 func (v Faulty) ReadAt(p []byte, off int64) (int, error) {
-	f, err, part, struck := v.Calls.next("read", off, int64(len(p)))
+	f, part, struck, err := v.Calls.next("read", off, int64(len(p)))
 	if !struck {
 		return v.Target.ReadAt(p, off)
 	}
@@ -128,7 +128,7 @@ func (v Faulty) ReadAt(p []byte, off int64) (int, error) {
 
 // NextData implements volume.Source.
 func (v Faulty) NextData(off int64) (start, end int64, err error) {
-	if _, err, _, struck := v.Calls.next("next data", off, 0); struck {
+	if _, _, struck, err := v.Calls.next("next data", off, 0); struck {
 		return 0, 0, err
 	}
 	return v.Target.NextData(off)
@@ -136,7 +136,7 @@ func (v Faulty) NextData(off int64) (start, end int64, err error) {
 
 // WriteAt implements io.WriterAt.
 func (v Faulty) WriteAt(p []byte, off int64) (int, error) {
-	f, err, part, struck := v.Calls.next("write", off, int64(len(p)))
+	f, part, struck, err := v.Calls.next("write", off, int64(len(p)))
 	if !struck {
 		return v.Target.WriteAt(p, off)
 	}
@@ -158,7 +158,7 @@ func (v Faulty) WriteAt(p []byte, off int64) (int, error) {
 
 // Zero implements volume.Target.
 func (v Faulty) Zero(off, n int64) error {
-	f, err, part, struck := v.Calls.next("zero", off, n)
+	f, part, struck, err := v.Calls.next("zero", off, n)
 	if !struck {
 		return v.Target.Zero(off, n)
 	}
@@ -170,7 +170,7 @@ func (v Faulty) Zero(off, n int64) error {
 
 // Sync implements volume.Target. What a failed one did not write may never be written.
 func (v Faulty) Sync() error {
-	if _, err, _, struck := v.Calls.next("sync", 0, 0); struck {
+	if _, _, struck, err := v.Calls.next("sync", 0, 0); struck {
 		return err
 	}
 	return v.Target.Sync()
