@@ -105,9 +105,10 @@ const sweepAfter = 1024
 // tidy gives space back, now and then, and ends a pack that is full.
 func (w *batchWriter) tidy(c *change) error {
 	h := w.h
-	if h.freed += c.freed; c.dropped || h.freed >= sweepAfter {
+	if h.freed += c.freed; c.dropped || h.behind || h.freed >= sweepAfter {
 		h.freed = 0
-		if err := h.s.reap(); err != nil {
+		var err error
+		if h.behind, err = h.s.reap(reapShare); err != nil {
 			return err
 		}
 	}

@@ -41,6 +41,8 @@ type Head struct {
 	// Of the goroutine that stores a batch.
 	pack  *packWriter
 	freed int // slots since the last sweep
+	// behind: there are pages to be taken apart.
+	behind bool
 }
 
 // OpenTarget opens the head of a volume of size bytes for writing. If there is none, it is made: as
@@ -83,7 +85,8 @@ func (s *Store) OpenTarget(name string, size int64, base string) (h *Head, err e
 	if err != nil {
 		return h, err
 	}
-	return h, s.reap()
+	h.behind, err = s.reap(reapShare)
+	return h, err
 }
 
 // Point makes what was written durable and freezes it as a point. That takes the time of a Sync, whatever
@@ -153,10 +156,9 @@ func (h *Head) Close() error {
 	var err error
 	if h.pack != nil {
 		err = errors.Join(h.pack.file.Close(), h.s.settleHead(h.name))
-	} else if h.freed > 0 {
-		err = h.s.sweep()
 	}
-	return errors.Join(err, h.lock.Close())
+	_, rerr := h.s.reap(reapShare)
+	return errors.Join(err, rerr, h.lock.Close())
 }
 
 // inside checks a range.

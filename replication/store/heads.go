@@ -106,10 +106,7 @@ func (s *Store) settleHead(name string) error {
 		}
 		return c.closePack(name, r)
 	})
-	if err != nil {
-		return err
-	}
-	return s.reap()
+	return err
 }
 
 // closePack says that nobody writes the pack of a head any more.
@@ -149,5 +146,5 @@ func (s *Store) DeleteHead(name string) (err error) {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	return errors.Join(err, s.reap())
+	return errors.Join(err, s.reapAll())
 }

@@ -103,23 +103,32 @@ const (
 	sweepPacks = 256
 )
 
-// reap takes doomed pages apart, then gives their space back. What it does may be broken off.
-func (s *Store) reap() error {
-	for more := true; more; {
+// reapShare is how many transactions a head spends on what others or it left to be taken apart,
+// before it goes on: a Sync must not wait for a whole terabyte to go.
+const reapShare = 8
+
+// reap takes doomed pages apart, in so many transactions at most, and gives their space back. What it does
+// may be broken off; more says that something is left.
+func (s *Store) reap(most int) (more bool, err error) {
+	for ; ; most-- {
 		err := s.view(func(tx *bolt.Tx) error {
 			key, _ := tx.Bucket([]byte("doomed")).Cursor().First()
 			more = key != nil
 			return nil
 		})
-		if err != nil || !more {
-			return errors.Join(err, s.sweep())
+		if err != nil || !more || most == 0 {
+			return more, errors.Join(err, s.sweep())
 		}
-		_, err = s.update(func(c *change) error { return c.takeApart(reapPages) })
-		if err != nil {
-			return err
+		if _, err := s.update(func(c *change) error { return c.takeApart(reapPages) }); err != nil {
+			return more, err
 		}
 	}
-	return nil
+}
+
+// reapAll leaves nothing.
+func (s *Store) reapAll() error {
+	_, err := s.reap(-1)
+	return err
 }
 
 // takeApart deletes doomed pages and takes their references from what is below.

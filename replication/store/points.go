@@ -96,7 +96,7 @@ func (s *Store) Delete(id string) error {
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
-	return errors.Join(err, s.reap())
+	return errors.Join(err, s.reapAll())
 }
 
 // OpenPoint opens a point for reading. Damage of what is read is ErrDamaged; when the point is
