@@ -59,8 +59,12 @@ func TestManyPacksAndAHeadThatIsFilledFromAPoint(t *testing.T) {
 	require.ErrorIs(t, other.Fill(t.Context(), from, func(int64) error { return stop }), stop)
 
 	// Deleting the first point gives back the pieces that only it has.
-	require.NoError(t, other.Close())
-	require.NoError(t, s.DeleteHead("w"))
+	sealed, err := other.Seal("sealed", nil)
+	require.NoError(t, err)
+	require.Equal(t, h.Root(), sealed.Root)
+	require.ErrorIs(t, s.DeleteHead("w"), ErrNotFound, "the point took its place")
+	require.NoError(t, s.Check())
+	require.NoError(t, s.Delete("sealed"))
 	require.NoError(t, s.Delete("first"))
 	require.Less(t, allocated(t, s), stored-29<<20)
 	require.True(t, bytes.Equal(make([]byte, 1<<20), pointContents(t, s, "second")[25<<20:26<<20]))

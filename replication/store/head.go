@@ -102,30 +102,68 @@ func (h *Head) Point(id string, labels map[string]string) (Point, error) {
 	var p Point
 	_, err := h.s.update(func(c *change) error {
 		r, err := c.head(h.name)
-		if err != nil {
-			return err
+		if err == nil {
+			p, err = c.freeze(h.name, r, id, labels)
 		}
-		root := rootOf(r.Size, block.Hash(r.Top))
-		if old, err := h.s.pointIn(c.tx, id); err == nil {
-			p = old.Point
-			if p.Root != root || p.Volume != h.name || !maps.Equal(p.Labels, labels) {
-				return fmt.Errorf("point %q: %w; delete it, or choose another", id, ErrExists)
-			}
-			return nil
-		} else if !errors.Is(err, ErrNotFound) {
-			return err
-		}
-		p = Point{ID: id, Volume: h.name, Size: r.Size, Root: root, Labels: labels, Time: time.Now().UTC()}
-		raw, err := json.Marshal(pointRecord{Point: p, Top: r.Top})
-		if err != nil {
-			return err
-		}
-		if err := c.hold(block.Hash(r.Top)); err != nil {
-			return err
-		}
-		return c.bucket("points").Put([]byte(id), raw)
+		return err
 	})
 	return p, err
+}
+
+// Seal is Point for a head that is not needed any more: the point takes its place, and the head
+// is closed, also when there is an error.
+func (h *Head) Seal(id string, labels map[string]string) (p Point, err error) {
+	defer func() { err = errors.Join(err, h.Close()) }()
+	if err := checkName("id of a point", id); err != nil {
+		return Point{}, err
+	}
+	if err := h.Sync(); err != nil {
+		return Point{}, err
+	}
+	_, err = h.s.update(func(c *change) error {
+		r, err := c.head(h.name)
+		if err != nil {
+			return err
+		}
+		if p, err = c.freeze(h.name, r, id, labels); err != nil {
+			return err
+		}
+		if r.Pack != 0 {
+			if err := c.closePack(h.name, r); err != nil {
+				return err
+			}
+		}
+		return c.removeHead(h.name, r)
+	})
+	if err == nil && h.pack != nil {
+		err = h.pack.file.Close()
+		h.pack = nil
+	}
+	return p, err
+}
+
+// freeze makes a point of a head.
+func (c *change) freeze(name string, r *headRecord, id string, labels map[string]string) (Point, error) {
+	root := rootOf(r.Size, block.Hash(r.Top))
+	old, err := c.s.pointIn(c.tx, id)
+	if err == nil {
+		if old.Root != root || old.Volume != name || !maps.Equal(old.Labels, labels) {
+			return old.Point, fmt.Errorf("point %q: %w; delete it, or choose another", id, ErrExists)
+		}
+		return old.Point, nil
+	}
+	if !errors.Is(err, ErrNotFound) {
+		return Point{}, err
+	}
+	p := Point{ID: id, Volume: name, Size: r.Size, Root: root, Labels: labels, Time: time.Now().UTC()}
+	raw, err := json.Marshal(pointRecord{Point: p, Top: r.Top})
+	if err != nil {
+		return p, err
+	}
+	if err := c.hold(block.Hash(r.Top)); err != nil {
+		return p, err
+	}
+	return p, c.bucket("points").Put([]byte(id), raw)
 }
 
 // Root is the root of what is durable.

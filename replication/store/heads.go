@@ -138,13 +138,18 @@ func (s *Store) DeleteHead(name string) (err error) {
 		if err != nil {
 			return err
 		}
-		if err := c.release(block.Geometry{Size: r.Size}.Levels()-1, block.Hash(r.Top)); err != nil {
-			return err
-		}
-		return c.bucket("heads").Delete([]byte(name))
+		return c.removeHead(name, r)
 	})
 	if err != nil && !errors.Is(err, ErrNotFound) {
 		return err
 	}
 	return errors.Join(err, s.reapAll())
+}
+
+// removeHead forgets a head and what it refers to.
+func (c *change) removeHead(name string, r *headRecord) error {
+	if err := c.release(block.Geometry{Size: r.Size}.Levels()-1, block.Hash(r.Top)); err != nil {
+		return err
+	}
+	return c.bucket("heads").Delete([]byte(name))
 }

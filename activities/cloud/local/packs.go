@@ -35,14 +35,11 @@ func (p *Provider) writePacks(ctx context.Context, snapshot string, content Cont
 	if err != nil {
 		return storeError("StartSnapshots", snapshot, err)
 	}
-	err = head.Fill(ctx, contentSource{content}, progress)
-	if err == nil {
-		_, err = head.Point(snapshot, nil)
+	if err := head.Fill(ctx, contentSource{content}, progress); err != nil {
+		return storeError("StartSnapshots", snapshot, errors.Join(err, head.Close()))
 	}
-	if err := errors.Join(err, head.Close()); err != nil {
-		return storeError("StartSnapshots", snapshot, err)
-	}
-	return storeError("StartSnapshots", snapshot, p.points.DeleteHead(packHead(snapshot)))
+	_, err = head.Seal(snapshot, nil)
+	return storeError("StartSnapshots", snapshot, err)
 }
 
 // lastPacks gives the newest snapshot of the disk that a snapshot is made of: most of the two
