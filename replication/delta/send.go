@@ -145,28 +145,29 @@ func (c *SendConfig) once(ctx context.Context) (res SendResult, err error) {
 
 // transfer compares, sends what differs, and has it proved.
 func (c *SendConfig) transfer(ctx context.Context, s *Sender, v volume.Source, before block.Hash, known bool) (res SendResult, err error) {
-	equal, err := s.Equal()
-	if err != nil {
-		return res, err
-	}
-	var doubts []Span
-	if !equal {
-		err := s.Compare(func(disk int, piece int64) { doubts = appendSpan(doubts, disk, piece/block.PiecesPerRegion) })
-		if err != nil {
-			return res, err
-		}
-	}
 	identity, err := volume.Identify(c.Path)
 	if err != nil {
 		return res, err
 	}
-	p := Pass{Volumes: []volume.Source{v}}
 	watermark := newWatermark(filepath.Join(c.State, "pass.json"), identity)
-	if left, ok := watermark.load(); ok && known {
-		p.Spans, res.Resumed = append(left, doubts...), true
+	left, interrupted := watermark.load()
+	res.Resumed = interrupted && known
+	if c.Since != "" && known && !res.Resumed && c.Since == c.Proof.RootString(before) {
+		if res.Tracked, err = s.Equal(); err != nil {
+			return res, err
+		}
 	}
-	if c.Since != "" && equal && known && !res.Resumed && c.Since == c.Proof.RootString(before) {
-		p.Changed, res.Tracked = [][]volume.Extent{c.Changes}, true
+	p := Pass{Volumes: []volume.Source{v}}
+	if res.Tracked {
+		p.Changed = [][]volume.Extent{c.Changes}
+	} else {
+		doubts, err := c.agree(s)
+		if err != nil {
+			return res, err
+		}
+		if res.Resumed {
+			p.Spans = append(left, doubts...)
+		}
 	}
 	if c.Changes != nil && !res.Tracked && c.Notice != nil {
 		c.Notice("the list of changes is not about what the target has: the source is read in full")
@@ -191,6 +192,24 @@ func (c *SendConfig) transfer(ctx context.Context, s *Sender, v volume.Source, b
 	after, err := volume.Identify(c.Path)
 	res.Stirred = after.Mtime != identity.Mtime
 	return res, err
+}
+
+// agree makes the index say what the target has, and gives the regions in which it did not. A clean
+// index may have been damaged where it lies, so it is read first; only a copy that a tracker makes
+// short does without, and its proof finds it.
+func (c *SendConfig) agree(s *Sender) (doubts []Span, err error) {
+	x := s.disks[0].Index
+	if err := Verify(x); err != nil {
+		return nil, err
+	}
+	if n := x.DamagedPages(); n > 0 && c.Notice != nil {
+		c.Notice(fmt.Sprintf("state of the copy: %d pages of it are damaged; the target is asked about them", n))
+	}
+	if equal, err := s.Equal(); equal || err != nil {
+		return nil, err
+	}
+	err = s.Compare(func(disk int, piece int64) { doubts = appendSpan(doubts, disk, piece/block.PiecesPerRegion) })
+	return doubts, err
 }
 
 // appendSpan adds a region to spans, the last of which it may touch at either end.
