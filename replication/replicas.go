@@ -60,9 +60,6 @@ func syncDir(dir string) error {
 // written when the process died are unknown.
 func (t *targetStream) openReplicas() (replicas []delta.Replica, err error) {
 	state := t.snapshot()
-	if err := removeFirstVersion(filepath.Join(t.dir, "intents.log")); err != nil {
-		return nil, err
-	}
 	for _, d := range state.Spec.Disks {
 		r, err := t.openReplica(d, state.Replicas[d.Name])
 		if err != nil {
@@ -83,9 +80,6 @@ func (t *targetStream) openReplica(d Disk, known volume.Identity) (delta.Replica
 	}
 	if !id.SameVolume(known) {
 		return delta.Replica{}, fmt.Errorf("%w: %s is another disk than the one that was prepared; prepare the target anew", ErrTarget, d.Path)
-	}
-	if err := removeFirstVersion(t.indexPrefix(d) + ".index"); err != nil {
-		return delta.Replica{}, err
 	}
 	v, err := t.engine.config.OpenTarget(d)
 	if err != nil {

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -77,9 +75,6 @@ func (ss *sourceSession) open() error {
 				ErrInvalidSpec, d.Name, d.Path, v.Size(), d.Size)
 		}
 		prefix := filepath.Join(ss.s.dir, fileName(d.Name))
-		if err := removeFirstVersion(prefix + ".index"); err != nil {
-			return err
-		}
 		x, report, err := index.Open(prefix, index.Options{Size: d.Size, Proof: proof, Digests: true})
 		if err != nil {
 			return indexError("index of source disk "+d.Name, err)
@@ -90,15 +85,6 @@ func (ss *sourceSession) open() error {
 			ss.s.engine.log.Warn("index damaged; it is rebuilt from the target", zap.String("stream", ss.s.name),
 				zap.String("file", prefix), zap.String("damage", report.Damaged))
 		}
-	}
-	return nil
-}
-
-// removeFirstVersion removes an index or an intent log that the first version of this package kept.
-// Without them both ends are compared, once.
-func removeFirstVersion(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the state of the first version: %w", err)
 	}
 	return nil
 }
@@ -134,6 +120,7 @@ func (ss *sourceSession) connect(ctx context.Context) (err error) {
 	}
 	ss.sender, err = delta.Connect(ctx, delta.SenderConfig{
 		Dial: ss.dial, Disks: disks, Body: helloBody{Stream: ss.s.name, Epoch: ss.spec.Epoch},
+		Cold:     true, // a cut is a clone that nobody read before
 		Throttle: ss.s.throttle, Meter: &ss.s.meter, IOPriority: delta.IOLow, Timeout: e.config.LinkTimeout,
 	})
 	if errors.Is(err, ErrWrongPeer) {

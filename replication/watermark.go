@@ -1,7 +1,6 @@
 package replication
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -45,26 +44,12 @@ func (d *doubts) extents(disk int) (out []Extent) {
 	return out
 }
 
-// union sorts spans and joins those that touch. It is never nil.
-func union(spans []delta.Span) []delta.Span {
-	slices.SortFunc(spans, func(a, b delta.Span) int { return cmp.Or(a.Disk-b.Disk, cmp.Compare(a.First, b.First)) })
-	out := make([]delta.Span, 0, len(spans))
-	for _, s := range spans {
-		if k := len(out) - 1; k >= 0 && out[k].Disk == s.Disk && s.First <= out[k].End {
-			out[k].End = max(out[k].End, s.End)
-			continue
-		}
-		out = append(out, s)
-	}
-	return out
-}
-
 // spans are the regions of a cut that are to be looked at; nil is all.
 func (ss *sourceSession) spans(pass *passState) []delta.Span {
 	if pass.Left == nil || ss.lost || ss.doubts.many {
 		return nil
 	}
-	return union(append(slices.Clone(pass.Left), ss.doubts.spans...))
+	return delta.JoinSpans(append(slices.Clone(pass.Left), ss.doubts.spans...))
 }
 
 // watermarkEvery is how often what is left of a cut is made durable.
@@ -104,7 +89,7 @@ func (w *watermark) save() error {
 		return err
 	}
 	w.saved = time.Now()
-	left := union(w.left)
+	left := delta.JoinSpans(w.left)
 	return w.ss.s.change(func(st *sourceState) {
 		if st.Pass != nil {
 			pass := *st.Pass

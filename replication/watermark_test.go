@@ -19,7 +19,7 @@ func TestDoubtsAreFewRangesOrAll(t *testing.T) {
 		d.add(0, piece)
 	}
 	d.add(1, 40*perRegion)
-	require.Equal(t, []delta.Span{{Disk: 0, First: 0, End: 9}, {Disk: 1, First: 40, End: 41}}, union(d.spans))
+	require.Equal(t, []delta.Span{{Disk: 0, First: 0, End: 9}, {Disk: 1, First: 40, End: 41}}, delta.JoinSpans(d.spans))
 	require.False(t, d.many)
 	require.Equal(t, []Extent{{Offset: 40 * RegionSize, Length: RegionSize}}, d.extents(1))
 	require.Empty(t, d.extents(2))
@@ -28,13 +28,6 @@ func TestDoubtsAreFewRangesOrAll(t *testing.T) {
 	}
 	require.True(t, d.many)
 	require.Len(t, d.spans, maxDoubts)
-}
-
-func TestUnionOfNothingIsNotAll(t *testing.T) {
-	t.Parallel()
-	require.NotNil(t, union(nil), "nil spans mean everything")
-	got := union([]delta.Span{{Disk: 1, First: 0, End: 2}, {Disk: 0, First: 5, End: 9}, {Disk: 0, First: 7, End: 8}, {Disk: 0, First: 9, End: 10}, {Disk: 0, First: 11, End: 12}})
-	require.Equal(t, []delta.Span{{Disk: 0, First: 5, End: 10}, {Disk: 0, First: 11, End: 12}, {Disk: 1, First: 0, End: 2}}, got)
 }
 
 func TestLeftOfCountsWhatAPassHasStillToLookAt(t *testing.T) {

@@ -33,7 +33,7 @@ type segment struct {
 
 // newPlan splits spans evenly. They may overlap and be in any order.
 func newPlan(spans []Span, lanes int) *plan {
-	spans = joinSpans(spans)
+	spans = JoinSpans(spans)
 	p := &plan{lanes: make([][]*segment, lanes)}
 	var total int64
 	for _, s := range spans {
@@ -54,8 +54,10 @@ func newPlan(spans []Span, lanes int) *plan {
 	return p
 }
 
-// joinSpans sorts spans and joins those that touch, so that no region is handed out twice.
-func joinSpans(spans []Span) (out []Span) {
+// JoinSpans sorts spans and joins those that touch, so that no region is named twice. What it gives
+// is never nil: for a Pass that would be all.
+func JoinSpans(spans []Span) []Span {
+	out := make([]Span, 0, len(spans))
 	sorted := slices.SortedFunc(slices.Values(spans), func(a, b Span) int {
 		return cmp.Or(cmp.Compare(a.Disk, b.Disk), cmp.Compare(a.First, b.First))
 	})
