@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"lifeboat/replication/delta"
@@ -77,6 +78,8 @@ type sourceStream struct {
 	hub      *hub
 	throttle *delta.Throttle
 	meter    delta.Meter
+	links    delta.Links
+	lanes    atomic.Int64 // of the newest session
 	wake     chan struct{}
 
 	limiting sync.Mutex // guards unfollow

@@ -129,6 +129,7 @@ func (ss *sourceSession) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	ss.s.lanes.Store(int64(ss.sender.Lanes()))
 	ctx, end := context.WithCancelCause(ctx)
 	ss.ctx = ctx
 	go func() {
@@ -145,6 +146,7 @@ func (ss *sourceSession) dial(ctx context.Context) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	ss.s.links.Add(raw)
 	want := ss.spec.TargetFingerprint
 	conn := delta.SecureClient(raw, ss.s.engine.id.TLS(func(got Fingerprint) error {
 		if got != want {

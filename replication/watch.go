@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"lifeboat/replication/delta"
-
-	"golang.org/x/sys/unix"
 )
 
 // watch computes rates, time left and lag once a second.
@@ -15,7 +13,7 @@ func (s *sourceStream) watch(ctx context.Context) {
 	const alpha = 0.3 // of an exponentially weighted mean
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	last, lastAt, lastCPU := s.meter.Read(), time.Now(), cpuTime()
+	last := delta.TakeSample(&s.meter, &s.links)
 	lastDone, doneRate, rate := int64(0), 0.0, 0.0
 	for {
 		select {
@@ -23,12 +21,12 @@ func (s *sourceStream) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		now, at, cpu := s.meter.Read(), time.Now(), cpuTime()
-		dt := at.Sub(lastAt).Seconds()
+		now := delta.TakeSample(&s.meter, &s.links)
+		dt := now.At.Sub(last.At).Seconds()
 		rate += alpha * (float64(now.Sent-last.Sent)/dt - rate)
-		bottleneck := s.bottleneck(last, now, at.Sub(lastAt), cpu-lastCPU)
+		bottleneck := now.Bottleneck(last, int(s.lanes.Load()), s.throttle.Limit(), false)
 		s.hub.update(func(st *Status) {
-			s.fill(st, now)
+			s.fill(st, now.Counters)
 			st.RateBytesPerSecond = rate
 			if st.BytesDone >= lastDone {
 				doneRate += alpha * (float64(st.BytesDone-lastDone)/dt - doneRate)
@@ -42,7 +40,7 @@ func (s *sourceStream) watch(ctx context.Context) {
 			}
 			s.lagging(st)
 		})
-		last, lastAt, lastCPU = now, at, cpu
+		last = now
 	}
 }
 
@@ -50,38 +48,6 @@ func (s *sourceStream) watch(ctx context.Context) {
 func (s *sourceStream) fill(st *Status, c delta.Counters) {
 	st.BytesScanned, st.BytesChanged, st.BytesSent, st.BytesSkipped = c.Scanned, c.Changed, c.Sent, c.Skipped
 	st.Durable = c.Durable
-}
-
-// bottleneck says what the sender waited for most in a span of time in which this process used
-// some CPU; empty while it was idle. Two lanes are what most sessions have; where there are
-// more, the link is far, and its waiting counts as many times.
-func (s *sourceStream) bottleneck(a, b delta.Counters, span, cpu time.Duration) string {
-	if b.Scanned == a.Scanned && b.Sent == a.Sent {
-		return ""
-	}
-	link, target := b.WaitLink-a.WaitLink, b.WaitTarget-a.WaitTarget
-	source := max(0, 2*span-link-target)
-	switch most := max(source, link, target); {
-	case most == link && s.throttle.Limit() > 0:
-		return "bandwidth limit"
-	case most == link:
-		return "link"
-	case most == target:
-		return "target"
-	case cpu > source*3/4:
-		return "CPU"
-	default:
-		return "source disk"
-	}
-}
-
-// cpuTime is what this process used so far.
-func cpuTime() time.Duration {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // lagging says that points grow older than three intervals although the link works.

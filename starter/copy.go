@@ -88,7 +88,7 @@ func (a *app) copyVolume(ctx context.Context, f *copyFlags, source, target strin
 	}
 	shown := func() {}
 	if !f.json {
-		shown = a.startProgress(&c, way.links)
+		shown = a.startProgress(&c, way)
 	}
 	began := time.Now()
 	res, err := delta.Send(ctx, c)

@@ -37,7 +37,9 @@ type way struct {
 	dial  func(ctx context.Context) (net.Conn, error)
 	proof block.Proof
 	// links are its connections.
-	links *links
+	links *delta.Links
+	// local: the other end is in this process.
+	local bool
 	// close waits for an end in this process, and tells what it could not tell the sender.
 	close func() error
 }
@@ -69,7 +71,7 @@ func (f *copyFlags) toReceiver(source, target string) (way, error) {
 // remote makes the way to a receiver that listens at an address.
 func (f *linkFlags) remote(address string) (way, error) {
 	var dialer net.Dialer
-	w := way{links: new(links), close: func() error { return nil }}
+	w := way{links: new(delta.Links), close: func() error { return nil }}
 	if f.plaintext {
 		if err := f.checkPlain(address); err != nil {
 			return w, err
@@ -83,7 +85,7 @@ func (f *linkFlags) remote(address string) (way, error) {
 			if !conn.RemoteAddr().(*net.TCPAddr).IP.IsLoopback() {
 				return nil, errors.Join(errNotLoopback(address), conn.Close())
 			}
-			w.links.add(conn)
+			w.links.Add(conn)
 			return conn, nil
 		}
 		return w, nil
@@ -98,7 +100,7 @@ func (f *linkFlags) remote(address string) (way, error) {
 		if err != nil {
 			return nil, err
 		}
-		w.links.add(raw)
+		w.links.Add(raw)
 		conn := delta.SecureClient(raw, config)
 		if err := conn.HandshakeContext(ctx); err != nil {
 			return nil, errors.Join(err, raw.Close())
@@ -195,7 +197,7 @@ func localWay(c delta.ReceiveConfig) way {
 	ctx, stop := context.WithCancel(context.Background())
 	return way{
 		proof: block.BLAKE3,
-		links: &links{local: true},
+		links: new(delta.Links), local: true,
 		dial: func(context.Context) (net.Conn, error) {
 			near, far, err := socketPair()
 			if err != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
-	"golang.org/x/sys/unix"
 
 	"lifeboat/replication/block"
 	"lifeboat/replication/delta"
@@ -30,7 +28,8 @@ type copyProgress struct {
 	app      *app
 	meter    *delta.Meter
 	throttle *delta.Throttle
-	links    *links
+	links    *delta.Links
+	local    bool // the other end is in this process
 
 	lanes atomic.Int64
 	// Of the pass that runs: where the meter was when it began, and what there is to read; 0
@@ -41,8 +40,9 @@ type copyProgress struct {
 }
 
 // startProgress begins to tell; the caller stops it.
-func (a *app) startProgress(c *delta.SendConfig, l *links) (stop func()) {
-	p := &copyProgress{app: a, meter: c.Meter, throttle: c.Throttle, links: l, ended: make(chan struct{}), stopped: make(chan struct{})}
+func (a *app) startProgress(c *delta.SendConfig, w way) (stop func()) {
+	p := &copyProgress{app: a, meter: c.Meter, throttle: c.Throttle, links: w.links, local: w.local,
+		ended: make(chan struct{}), stopped: make(chan struct{})}
 	c.Began = p.began
 	go p.run()
 	return func() { close(p.ended); <-p.stopped }
@@ -102,15 +102,15 @@ func (p *copyProgress) run() {
 	defer finish()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	was := p.sample()
+	was := delta.TakeSample(p.meter, p.links)
 	for {
 		select {
 		case <-p.ended:
 			return
 		case <-tick.C:
-			now := p.sample()
+			now := delta.TakeSample(p.meter, p.links)
 			tell(p.progress(was, now))
-			if now.at.Sub(was.at) >= 2*time.Second {
+			if now.At.Sub(was.At) >= 2*time.Second {
 				was = now
 			}
 		}
@@ -150,28 +150,6 @@ func (p *copyProgress) bar() (tell func(copyState), finish func()) {
 	}
 }
 
-// copySample is what can be measured at one moment.
-type copySample struct {
-	at time.Time
-	delta.Counters
-	cpu           time.Duration
-	busy, stalled time.Duration // of the connections: sending, and kept from it by the target
-}
-
-func (p *copyProgress) sample() copySample {
-	s := copySample{at: time.Now(), Counters: p.meter.Read(), cpu: cpuTime()}
-	s.busy, s.stalled = p.links.times()
-	return s
-}
-
-func cpuTime() time.Duration {
-	var u unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // copyState is how far a copy is. Rates are bytes a second.
 type copyState struct {
 	done, total            int64 // bytes read; total is 0 while it is not known
@@ -180,13 +158,13 @@ type copyState struct {
 	bottleneck             string
 }
 
-func (p *copyProgress) progress(was, now copySample) copyState {
-	took := max(now.at.Sub(was.at).Seconds(), 1e-3)
+func (p *copyProgress) progress(was, now delta.Sample) copyState {
+	took := max(now.At.Sub(was.At).Seconds(), 1e-3)
 	return copyState{
 		done: now.Scanned - p.base.Load(), total: p.total.Load(),
 		rate: float64(now.Scanned-was.Scanned) / took, sending: float64(now.Sent-was.Sent) / took,
 		changed: now.Changed, sent: now.Sent, skipped: now.Skipped,
-		bottleneck: p.bottleneck(was, now),
+		bottleneck: now.Bottleneck(was, int(p.lanes.Load()), p.limit(), p.local),
 	}
 }
 
@@ -214,89 +192,10 @@ func (s copyState) String() string {
 	return strings.Join(parts, "  ")
 }
 
-// Bottlenecks, in words.
-const (
-	waitsForDisk   = "source disk"
-	waitsForCPU    = "CPU"
-	waitsForLink   = "link"
-	waitsForLimit  = "bandwidth limit"
-	waitsForTarget = "target"
-)
-
-// bottleneck says what the lanes spent most of their time with. A lane reads and computes, or
-// waits for its connection, or for the target to acknowledge. While it reads and computes, the
-// time of the CPU tells which. While it waits for the connection, the kernel knows
-// whether the other end did not take more.
-func (p *copyProgress) bottleneck(was, now copySample) string {
-	took := now.at.Sub(was.at)
-	lanes := time.Duration(p.lanes.Load())
-	if lanes == 0 || took <= 0 {
-		return ""
-	}
-	target := now.WaitTarget - was.WaitTarget
-	link := now.WaitLink - was.WaitLink
-	own := max(lanes*took-target-link, 0)
-	switch {
-	case own >= link && own >= target:
-		if cpu := now.cpu - was.cpu; cpu*10 >= min(own, took)*7 {
-			return waitsForCPU
-		}
-		return waitsForDisk
-	case target >= link:
-		return waitsForTarget
-	}
-	if limit := p.limit(); limit > 0 && float64(now.Sent-was.Sent) >= 0.9*limit*took.Seconds() {
-		return waitsForLimit
-	}
-	if p.links.local || (now.stalled-was.stalled)*2 >= now.busy-was.busy && now.stalled > was.stalled {
-		return waitsForTarget
-	}
-	return waitsForLink
-}
-
-func (p *copyProgress) limit() float64 {
+// limit is the bandwidth limit now; 0 is none.
+func (p *copyProgress) limit() int64 {
 	if p.throttle == nil {
 		return 0
 	}
-	return float64(p.throttle.Limit())
-}
-
-// links are the connections of a copy.
-type links struct {
-	// local: the other end is in this process.
-	local bool
-	mu    sync.Mutex
-	open  []*net.TCPConn
-}
-
-// add notes a connection.
-func (l *links) add(conn net.Conn) {
-	if t, ok := conn.(*net.TCPConn); ok {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.open = append(l.open, t)
-	}
-}
-
-// times sums up how long there was something to send, and how much of that the other end took
-// no more. Connections that are closed no longer count.
-func (l *links) times() (busy, stalled time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	kept := l.open[:0]
-	for _, c := range l.open {
-		raw, err := c.SyscallConn()
-		if err != nil {
-			continue
-		}
-		var info *unix.TCPInfo
-		if cerr := raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); cerr != nil || err != nil {
-			continue
-		}
-		kept = append(kept, c)
-		busy += time.Duration(info.Busy_time) * time.Microsecond
-		stalled += time.Duration(info.Rwnd_limited) * time.Microsecond
-	}
-	l.open = kept
-	return busy, stalled
+	return p.throttle.Limit()
 }

@@ -9,11 +9,11 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"lifeboat/replication/block"
+	"lifeboat/replication/delta"
 	"lifeboat/replication/volume"
 )
 
@@ -314,22 +314,8 @@ func TestCopyFlagsAreCompleted(t *testing.T) {
 	require.Contains(t, run(t, nil, "__complete", "copy", "").done(t).out, "receive")
 }
 
-func TestProgressSaysWhatACopyWaitsFor(t *testing.T) {
+func TestProgressIsOneLine(t *testing.T) {
 	t.Parallel()
-	p := &copyProgress{links: &links{}}
-	p.lanes.Store(2)
-	began := time.Now()
-	was := copySample{at: began}
-	for want, change := range map[string]func(*copySample){
-		waitsForDisk:   func(s *copySample) { s.cpu = 100 * time.Millisecond },
-		waitsForCPU:    func(s *copySample) { s.cpu = 1900 * time.Millisecond },
-		waitsForTarget: func(s *copySample) { s.WaitTarget = 1500 * time.Millisecond },
-		waitsForLink:   func(s *copySample) { s.WaitLink = 1500 * time.Millisecond; s.busy = time.Second },
-	} {
-		now := copySample{at: began.Add(time.Second)}
-		change(&now)
-		require.Equal(t, want, p.bottleneck(was, now))
-	}
-	text := copyState{done: 1 << 30, total: 4 << 30, rate: 1 << 29, changed: 1 << 20, sent: 1 << 19, skipped: 1 << 30, bottleneck: waitsForCPU}.String()
+	text := copyState{done: 1 << 30, total: 4 << 30, rate: 1 << 29, changed: 1 << 20, sent: 1 << 19, skipped: 1 << 30, bottleneck: delta.WaitsForCPU}.String()
 	require.Equal(t, "25.0 %  1GiB of 4GiB  512MiB/s  left 6.0s  changed 1MiB  sent 512KiB  same 1GiB  waits for CPU", text)
 }

@@ -176,7 +176,7 @@ func (c *SendConfig) transfer(ctx context.Context, s *Sender, v volume.Source, b
 		p.Settled = watermark.save
 	}
 	if c.Began != nil {
-		c.Began(p, s.count)
+		c.Began(p, s.Lanes())
 	}
 	if err := s.Pass(ctx, p); err != nil {
 		return res, err

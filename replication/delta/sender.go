@@ -165,6 +165,9 @@ func asError(f frame) error {
 // Welcome reads what the target's handler said with its welcome.
 func (s *Sender) Welcome(v any) error { return json.Unmarshal(s.welcome.Body, v) }
 
+// Lanes is how many lanes a pass uses.
+func (s *Sender) Lanes() int { return s.count }
+
 // Done is closed when the session ended; Err says why.
 func (s *Sender) Done() <-chan struct{} { return s.link.ctx.Done() }
 
