@@ -60,7 +60,7 @@ func engineDisks(disks []DiskInfo) []replication.Disk {
 }
 
 func engineSettings(s StreamSettings) replication.Settings {
-	return replication.Settings{Interval: s.Interval, BytesPerSecond: s.BytesPerSecond, AutoResume: s.AutoResume}
+	return replication.Settings{Interval: s.Interval, BytesPerSecond: s.BytesPerSecond, Calendar: s.Calendar, AutoResume: s.AutoResume}
 }
 
 // Follow returns at the next notable change after a version, or after in.For. It

@@ -100,13 +100,16 @@ func TestAStreamIsFollowedMarkedAndStopped(t *testing.T) {
 	}
 
 	must[nothing](p.place, p.source.SetStream, SetStreamInput{Stream: stream, Settings: StreamSettings{Interval: time.Hour, BytesPerSecond: 1 << 20}})
+	must[nothing](p.place, p.source.SetStream, SetStreamInput{Stream: stream, Settings: StreamSettings{Interval: time.Hour, Calendar: "mon-fri 08:00-18:00 20MiB/s, else unlimited"}})
+	_, err := persist[nothing](p.place, p.source.SetStream, SetStreamInput{Stream: stream, Settings: StreamSettings{Interval: time.Hour, Calendar: "mon-fri fast"}})
+	refused(p.place, InvalidInput, err)
 	must[nothing](p.place, p.source.PauseStream, p.in())
 	must[nothing](p.place, p.source.ResumeStream, p.in())
 	for range 2 {
 		must[nothing](p.place, p.source.StopSource, p.in())
 		must[nothing](p.place, p.target.StopTarget, p.in())
 	}
-	_, err := persist[StreamStatus](p.place, p.source.Follow, FollowInput{Stream: stream, Epoch: 1, For: time.Second})
+	_, err = persist[StreamStatus](p.place, p.source.Follow, FollowInput{Stream: stream, Epoch: 1, For: time.Second})
 	refused(p.place, NotFound, err)
 	for range 2 {
 		must[nothing](p.place, p.target.ForgetTarget, p.in())

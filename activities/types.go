@@ -273,7 +273,10 @@ type PrepareTargetResult struct {
 type StreamSettings struct {
 	Interval       time.Duration `json:"interval"`
 	BytesPerSecond int64         `json:"bytes_per_second,omitempty"` // 0 = unlimited
-	AutoResume     bool          `json:"auto_resume"`
+	// Calendar, where set, is the limit instead, by day and local time of the source agent:
+	// "mon-fri 08:00-18:00 20MiB/s, else unlimited". The agent refuses what it cannot read.
+	Calendar   string `json:"calendar,omitempty"`
+	AutoResume bool   `json:"auto_resume"`
 }
 
 // StartSourceInput lets an agent send a stream.

@@ -46,6 +46,13 @@ func TestServerCommandsAreUpdatesOfTheServersEntity(t *testing.T) {
 	}
 }
 
+func TestALimitByDayAndTimeIsSentAsTextOfPlainBytes(t *testing.T) {
+	t.Parallel()
+	h := fleetHouse()
+	run(t, h, "replication", "set", "shop/db", "--bandwidth", "mon-fri 08:00-18:00 20MB/s").done(t)
+	require.Equal(t, `{"calendar":"mon-fri 08:00-18:00 20000000B/s, else unlimited"}`, strings.TrimSpace(h.calls[0].Argument))
+}
+
 func TestACommandOnAPlanActsOnAllItsServersOneLineEach(t *testing.T) {
 	t.Parallel()
 	h := fleetHouse()

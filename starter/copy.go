@@ -142,18 +142,27 @@ func (f *copyFlags) throttle(ctx context.Context) (*delta.Throttle, error) {
 	if f.bandwidth == "" {
 		return nil, nil
 	}
-	calendar, err := delta.ParseCalendar(f.bandwidth, func(s string) (int64, error) {
-		n, err := plan.ParseSize(s)
-		return int64(n), err
-	})
+	calendar, err := parseBandwidth(f.bandwidth)
 	if err != nil {
-		return nil, usagef("--bandwidth: %v", err)
+		return nil, err
 	}
 	t := delta.NewThrottle(calendar.LimitAt(time.Now()))
 	if len(calendar.Rules) > 0 {
 		go t.Follow(ctx, calendar)
 	}
 	return t, nil
+}
+
+// parseBandwidth reads what stands after --bandwidth: a rate, or rates by day and time.
+func parseBandwidth(text string) (*delta.Calendar, error) {
+	calendar, err := delta.ParseCalendar(text, func(s string) (int64, error) {
+		n, err := plan.ParseSize(s)
+		return int64(n), err
+	})
+	if err != nil {
+		return nil, usagef("--bandwidth: %v", err)
+	}
+	return calendar, nil
 }
 
 // saysHowToGoOn tells an interruption that is explained from all others.

@@ -77,6 +77,8 @@ func TestWrongUsageShowsTheRightOne(t *testing.T) {
 		{[]string{"replication", "start", "shop", "--wait=nowhere"}, "no such phase; there are: installing"},
 		{[]string{"replication", "set", "shop"}, "at least one of the flags"},
 		{[]string{"replication", "set", "shop", "--bandwidth", "50"}, "with its unit"},
+		{[]string{"replication", "set", "shop", "--bandwidth", "mon-fri 8-18 20MiB/s"}, "neither days"},
+		{[]string{"replication", "set", "shop", "--bandwidth", "0B"}, "nothing could be sent"},
 		{[]string{"replication", "set", "shop", "--interval", "1ms"}, "less than a second"},
 		{[]string{"drill", "start", "shop", "--cpu", "2"}, "[memory]"},
 		{[]string{"drill", "start", "shop", "--memory", "4", "--cpu", "2"}, "with its unit"},

@@ -205,10 +205,10 @@ func dbServer() workflows.ServerView {
 		Plan: "shop", Name: "db", Phase: workflows.PhaseRealTime, Health: workflows.HealthLagging,
 		HealthReason: "writes 41 MB/s, link 28 MB/s", Drill: workflows.DrillNone, Direction: workflows.Forward, Epoch: 1,
 		RPOSeconds: 3.2, LastPoint: &workflows.PointRef{ID: "p-17", Time: noon}, Stream: "shop/db",
-		Replication: workflows.ReplicationView{Stage: "real-time", BytesTotal: 1 << 30, BytesDone: 1 << 30, Percent: 100, RateBytesPerSecond: 28e6, LagSeconds: 3.2, CutMethod: "reflink"},
-		Primary:     &activities.ServerInfo{ID: "server-1", Name: "db", State: "running", IP: "10.20.0.10", Public: "127.77.0.1", Disks: []activities.DiskInfo{}},
-		Allowed:     []string{"drill", "failover", "pause"},
-		Refused:     map[string]string{"commit": "the phase is real-time: the server is protected and runs at the primary site"},
+		Bandwidth: "20MiB/s", Replication: workflows.ReplicationView{Stage: "real-time", BytesTotal: 1 << 30, BytesDone: 1 << 30, Percent: 100, RateBytesPerSecond: 28e6, LagSeconds: 3.2, CutMethod: "reflink"},
+		Primary: &activities.ServerInfo{ID: "server-1", Name: "db", State: "running", IP: "10.20.0.10", Public: "127.77.0.1", Disks: []activities.DiskInfo{}},
+		Allowed: []string{"drill", "failover", "pause"},
+		Refused: map[string]string{"commit": "the phase is real-time: the server is protected and runs at the primary site"},
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"lifeboat/workflows"
-	"lifeboat/workflows/plan"
 )
 
 func newReplicationCommand(a *app) *cobra.Command {
@@ -40,12 +39,13 @@ func newReplicationSetCommand(a *app) *cobra.Command {
 	var autoResume bool
 	cmd := &cobra.Command{
 		Use: "set PLAN[/SERVER]", Short: "Change bandwidth, interval or automatic resume",
-		Long:    "Set changes the settings of replication while it runs. They hold until the plan is\napplied again.",
-		Example: "  lifeboat replication set shop --bandwidth 50MiB/s\n  lifeboat replication set shop/db --bandwidth unlimited --interval 30s --auto-resume=false",
-		Args:    cobra.ExactArgs(1), ValidArgsFunction: a.completeTargets(),
+		Long: "Set changes the settings of replication while it runs. They hold until the plan is\napplied again.",
+		Example: "  lifeboat replication set shop --bandwidth 50MiB/s\n  lifeboat replication set shop/db --bandwidth unlimited --interval 30s --auto-resume=false\n" +
+			"  lifeboat replication set shop --bandwidth \"mon-fri 08:00-18:00 20MiB/s, else unlimited\"",
+		Args: cobra.ExactArgs(1), ValidArgsFunction: a.completeTargets(),
 	}
 	a.addRequestFlag(cmd)
-	cmd.Flags().StringVar(&bandwidth, "bandwidth", "", "most that is sent a second, e.g. 50MiB/s, or unlimited")
+	cmd.Flags().StringVar(&bandwidth, "bandwidth", "", "most that is sent a second, e.g. 50MiB/s, or unlimited, or by day and time of the source agent: \"mon-fri 08:00-18:00 20MiB/s, else unlimited\"")
 	cmd.Flags().DurationVar(&interval, "interval", 0, "from one recovery point to the next, e.g. 30s")
 	cmd.Flags().BoolVar(&autoResume, "auto-resume", true, "resume by itself after an interruption")
 	cmd.MarkFlagsOneRequired("bandwidth", "interval", "auto-resume")
@@ -56,17 +56,16 @@ func newReplicationSetCommand(a *app) *cobra.Command {
 		}
 		var request workflows.SetRequest
 		if bandwidth != "" {
-			var limit plan.Size // unlimited is 0
-			if bandwidth != "unlimited" {
-				if limit, err = plan.ParseSize(bandwidth); err != nil {
-					return usagef("--bandwidth: %v", err)
-				}
-				if limit <= 0 {
-					return usagef("--bandwidth %s: nothing could be sent; write unlimited for no limit, or pause replication", bandwidth)
-				}
+			limit, err := parseBandwidth(bandwidth)
+			if err != nil {
+				return err
 			}
-			n := int64(limit)
-			request.BytesPerSecond = &n
+			if len(limit.Rules) > 0 {
+				text := limit.String()
+				request.Calendar = &text
+			} else {
+				request.BytesPerSecond = &limit.Else
+			}
 		}
 		if cmd.Flags().Changed("interval") {
 			if interval < time.Second {
@@ -141,11 +140,11 @@ func (a *app) printReplication(states []workflows.ServerView) error {
 		return compare(a.Name, b.Name)
 	})
 	return a.print(states, func(w io.Writer) {
-		row(w, "SERVER", "PHASE", "HEALTH", "PERCENT", "DONE", "RATE", "LEFT", "LAG", "LAST POINT")
+		row(w, "SERVER", "PHASE", "HEALTH", "PERCENT", "DONE", "RATE", "LEFT", "LAG", "LAST POINT", "LIMIT")
 		for _, s := range states {
 			r := s.Replication
 			if r.Stage == "" {
-				row(w, s.Plan+"/"+s.Name, s.Phase, healthText(s), "", "", "", "", "", lastPoint(s))
+				row(w, s.Plan+"/"+s.Name, s.Phase, healthText(s), "", "", "", "", "", lastPoint(s), s.Bandwidth)
 				continue
 			}
 			left := ""
@@ -153,7 +152,7 @@ func (a *app) printReplication(states []workflows.ServerView) error {
 				left = seconds(r.ETASeconds)
 			}
 			row(w, s.Plan+"/"+s.Name, s.Phase, healthText(s), percentText(r.Percent), size(r.BytesDone)+" of "+size(r.BytesTotal),
-				size(int64(r.RateBytesPerSecond))+"/s", left, seconds(r.LagSeconds), lastPoint(s))
+				size(int64(r.RateBytesPerSecond))+"/s", left, seconds(r.LagSeconds), lastPoint(s), s.Bandwidth)
 		}
 	})
 }

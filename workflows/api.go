@@ -81,6 +81,7 @@ type ServerView struct {
 	RPOSeconds   float64                `json:"rpo_seconds"`         // now − newest recovery point; −1 when there is none
 	LastPoint    *PointRef              `json:"last_point"`
 	Replication  ReplicationView        `json:"replication"`
+	Bandwidth    string                 `json:"bandwidth,omitempty"` // limit that is set, a rate or a calendar; empty = unlimited
 	Primary      *activities.ServerInfo `json:"primary"`
 	Recovered    *activities.ServerInfo `json:"recovered"`
 	Allowed      []string               `json:"allowed"`
@@ -254,9 +255,12 @@ type DeleteRequest struct {
 
 // SetRequest changes settings of a running replication; nil leaves one as it is.
 type SetRequest struct {
-	BytesPerSecond *int64         `json:"bytes_per_second,omitempty"`
-	Interval       *time.Duration `json:"interval,omitempty"`
-	AutoResume     *bool          `json:"auto_resume,omitempty"`
+	// BytesPerSecond ends a calendar that holds; 0 is unlimited.
+	BytesPerSecond *int64 `json:"bytes_per_second,omitempty"`
+	// Calendar is a limit by day and time; see activities.StreamSettings.
+	Calendar   *string        `json:"calendar,omitempty"`
+	Interval   *time.Duration `json:"interval,omitempty"`
+	AutoResume *bool          `json:"auto_resume,omitempty"`
 }
 
 // MarkRequest asks for a recovery point now.

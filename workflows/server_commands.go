@@ -49,7 +49,10 @@ func (s *server) set(ctx workflow.Context, req SetRequest) (ServerView, error) {
 	return s.run(ctx, CmdSet, func(ctx workflow.Context) error {
 		next := s.Settings
 		if req.BytesPerSecond != nil {
-			next.BytesPerSecond = *req.BytesPerSecond
+			next.BytesPerSecond, next.Calendar = *req.BytesPerSecond, ""
+		}
+		if req.Calendar != nil {
+			next.Calendar = *req.Calendar
 		}
 		if req.Interval != nil {
 			next.Interval = *req.Interval

@@ -131,11 +131,19 @@ func (s *ServerState) protectedDisks(srv *activities.ServerInfo) []activities.Di
 	return disks
 }
 
+// bandwidthOf writes the limit of a stream; empty is unlimited.
+func bandwidthOf(s activities.StreamSettings) string {
+	if s.Calendar != "" || s.BytesPerSecond == 0 {
+		return s.Calendar
+	}
+	return plan.Size(s.BytesPerSecond).String() + "/s"
+}
+
 // view is what queries return; now is the workflow's clock.
 func (s *ServerState) view(now time.Time) ServerView {
 	v := ServerView{Plan: s.Plan, Name: s.Spec.Name, Phase: s.Phase, Health: s.Health, HealthReason: s.HealthReason,
 		Drill: s.Drill, DrillID: s.DrillID, Direction: s.Direction, Epoch: s.Epoch, Operation: s.Operation, RPOSeconds: -1,
-		Primary: s.Primary, Recovered: s.Recovered, Allowed: s.Allowed(), Refused: map[string]string{}, Notes: s.Notes, LastError: s.LastError}
+		Bandwidth: bandwidthOf(s.Settings), Primary: s.Primary, Recovered: s.Recovered, Allowed: s.Allowed(), Refused: map[string]string{}, Notes: s.Notes, LastError: s.LastError}
 	for _, c := range allCommands {
 		if reason := s.Refuse(c); reason != "" {
 			v.Refused[c] = reason

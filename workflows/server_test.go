@@ -163,3 +163,30 @@ func TestEveryPhasePublishesAllowedAndRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestABandwidthLimitIsARateOrACalendar(t *testing.T) {
+	t.Parallel()
+	const office = "mon-fri 08:00-18:00 20MiB/s, else unlimited"
+	calendar, rate := office, int64(50<<20)
+	var byDay, broken, always ServerView
+	w := newWorld()
+	script(t, w, newServerState("shop", dbSpec(), 1),
+		func(env *testsuite.TestWorkflowEnvironment) { decide(t, env, nil, UpdateStartReplication) },
+		func(env *testsuite.TestWorkflowEnvironment) {
+			decide(t, env, nil, UpdateSet, SetRequest{Calendar: &calendar})
+		},
+		func(env *testsuite.TestWorkflowEnvironment) {
+			byDay = view(t, env)
+			w.breaks("SetStream")
+			decide(t, env, nil, UpdateSet, SetRequest{BytesPerSecond: &rate})
+		},
+		func(env *testsuite.TestWorkflowEnvironment) {
+			broken = view(t, env)
+			w.mends("SetStream")
+			decide(t, env, nil, UpdateSet, SetRequest{BytesPerSecond: &rate})
+		},
+		func(env *testsuite.TestWorkflowEnvironment) { always = view(t, env) })
+	require.Equal(t, office, byDay.Bandwidth)
+	require.Equal(t, office, broken.Bandwidth, "what the agent refused does not hold")
+	require.Equal(t, "50MiB/s", always.Bandwidth, "a rate ends the calendar")
+}

@@ -33,6 +33,9 @@ func (s *ServerState) markdown(now time.Time) string {
 		st := s.Stream.Status
 		fmt.Fprintf(&b, "| replication | %s, %.0f %%, %s/s, lag %s |\n", st.Stage, st.Percent, units.HumanSizeWithPrecision(st.RateBytesPerSecond, 3), st.Lag.Round(time.Second))
 	}
+	if limit := bandwidthOf(s.Settings); limit != "" {
+		fmt.Fprintf(&b, "| bandwidth limit | %s |\n", limit)
+	}
 	if len(s.Points) > 0 {
 		fmt.Fprintf(&b, "| newest recovery point | `%s`, %s UTC (of %d) |\n", s.Points[0].ID, s.Points[0].Time.UTC().Format(time.DateTime), len(s.Points))
 	}
