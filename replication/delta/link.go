@@ -95,6 +95,9 @@ type laneStream struct {
 	limited bool // the connection has a deadline
 }
 
+// newLaneStream goes on behind the join, which had a deadline.
+func newLaneStream(l *link) *laneStream { return &laneStream{l: l, limited: true} }
+
 func (r *laneStream) Read(p []byte) (int, error) {
 	if r.inFrame || r.limited {
 		var deadline time.Time

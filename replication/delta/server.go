@@ -247,7 +247,7 @@ func (sv *Server) serveLane(l *link, f frame, peer Fingerprint) error {
 	if !sv.join(m, peer, func(s *Session) {
 		defer context.AfterFunc(s.work, l.close)()
 		readAhead(l.conn)
-		err := newLaneReader(s.rx, m.Lane, &laneStream{l: l}).run(s.work)
+		err := newLaneReader(s.rx, m.Lane, newLaneStream(l)).run(s.work)
 		s.stop(err)
 		done <- err
 	}) {

@@ -1,6 +1,7 @@
 package deltatest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,7 +17,7 @@ import (
 	"lifeboat/replication/volume"
 )
 
-// silence is when a Pair takes a link for broken.
+// silence is after what a Pair takes a link for broken.
 const silence = 5 * time.Second
 
 // Pair is a source and a target with their state, over loopback. One copy runs at a time.
@@ -30,6 +31,8 @@ type Pair struct {
 	// Lanes of a copy; 0 is what the engine takes.
 	Lanes int
 	Meter delta.Meter
+	// Silence after which a link is broken; 0 is 5 s.
+	Silence time.Duration
 
 	left     []delta.Span // that a killed pass did not settle
 	resume   bool
@@ -114,7 +117,7 @@ func (p *Pair) Run(ctx context.Context, c Copy) (root string, err error) {
 	}
 	root, err = run.send(ctx, listener.Addr().String())
 	_ = listener.Close() // the receiver ends once its connections did
-	if rerr := <-served; rerr != nil {
+	if rerr := <-served; rerr != nil && (err != nil || !delta.IsLink(rerr)) {
 		err = errors.Join(err, fmt.Errorf("receiver: %w", rerr))
 	}
 	if err == nil {
@@ -124,9 +127,9 @@ func (p *Pair) Run(ctx context.Context, c Copy) (root string, err error) {
 }
 
 // serve takes connections until the listener is closed, and gives the first error that is not
-// of the link.
+// a kill.
 func (c *copying) serve(ctx context.Context, l net.Listener) error {
-	server := delta.NewServer(c, silence)
+	server := delta.NewServer(c, cmp.Or(c.Silence, silence))
 	var ends sync.WaitGroup
 	var mu sync.Mutex
 	var first error
@@ -144,7 +147,7 @@ func (c *copying) serve(ctx context.Context, l net.Listener) error {
 			err := server.Serve(ctx, conn)
 			mu.Lock()
 			defer mu.Unlock()
-			if err != nil && first == nil && !delta.IsLink(err) && !errors.Is(err, ErrKilled) && !errors.Is(err, delta.ErrProtocol) {
+			if err != nil && first == nil && !errors.Is(err, ErrKilled) && !errors.Is(err, delta.ErrProtocol) {
 				first = err
 			}
 		})
@@ -248,7 +251,7 @@ func (c *copying) send(ctx context.Context, address string) (root string, err er
 		return "", err
 	}
 	s, err := delta.Connect(ctx, delta.SenderConfig{
-		Disks: []delta.SourceDisk{{Name: "disk", Index: x}}, Lanes: c.Lanes, Meter: &c.Meter, Timeout: silence,
+		Disks: []delta.SourceDisk{{Name: "disk", Index: x}}, Lanes: c.Lanes, Meter: &c.Meter, Timeout: cmp.Or(c.Silence, silence),
 		Dial: func(ctx context.Context) (net.Conn, error) { return c.dial(ctx, address) },
 	})
 	if err != nil {
