@@ -64,8 +64,8 @@ func unknownPoint(stream, id string) error {
 	return fmt.Errorf("%w: stream %s has no point %s; list the points for those that are kept", ErrUnknownPoint, stream, id)
 }
 
-// changePoint changes one point durably.
-func (e *Engine) changePoint(stream, id string, change func(*pointEntry) error) error {
+// withPoint looks a point up while nobody else changes points; nil if there is none.
+func (e *Engine) withPoint(stream, id string, do func(*targetStream, *pointEntry) error) error {
 	t, err := e.target(stream)
 	if err != nil {
 		return err
@@ -76,14 +76,20 @@ func (e *Engine) changePoint(stream, id string, change func(*pointEntry) error) 
 	if err != nil {
 		return err
 	}
-	entry := entryOf(entries, id)
-	if entry == nil || entry.State != pointMade {
-		return unknownPoint(stream, id)
-	}
-	if err := change(entry); err != nil {
-		return err
-	}
-	return e.store.putPoints(stream, entry)
+	return do(t, entryOf(entries, id))
+}
+
+// changePoint changes one point durably.
+func (e *Engine) changePoint(stream, id string, change func(*pointEntry) error) error {
+	return e.withPoint(stream, id, func(_ *targetStream, entry *pointEntry) error {
+		if entry == nil || entry.State != pointMade {
+			return unknownPoint(stream, id)
+		}
+		if err := change(entry); err != nil {
+			return err
+		}
+		return e.store.putPoints(stream, entry)
+	})
 }
 
 // LockPoint spares a point from retention, or no longer.
@@ -119,24 +125,15 @@ func (e *Engine) ConsumePoint(stream, id, token string) error {
 // DeletePoint removes a point and its snapshots. Locked points and points in use
 // are refused; one that is gone is fine.
 func (e *Engine) DeletePoint(ctx context.Context, stream, id string) error {
-	t, err := e.target(stream)
-	if err != nil {
-		return err
-	}
-	t.points.Lock()
-	defer t.points.Unlock()
-	entries, err := e.store.points(stream)
-	if err != nil {
-		return err
-	}
-	entry := entryOf(entries, id)
-	if entry == nil {
-		return nil
-	}
-	if entry.State == pointMade && (entry.Point.Locked || entry.Point.InUse) {
-		return fmt.Errorf("%w: point %s of stream %s is locked or in use; unlock it or wait for the operation", ErrPointInUse, id, stream)
-	}
-	return t.removePoint(ctx, entry)
+	return e.withPoint(stream, id, func(t *targetStream, entry *pointEntry) error {
+		if entry == nil {
+			return nil
+		}
+		if entry.State == pointMade && (entry.Point.Locked || entry.Point.InUse) {
+			return fmt.Errorf("%w: point %s of stream %s is locked or in use; unlock it or wait for the operation", ErrPointInUse, id, stream)
+		}
+		return t.removePoint(ctx, entry)
+	})
 }
 
 // PrunePoints applies the retention now.

@@ -21,16 +21,9 @@ type doubts struct {
 }
 
 func (d *doubts) add(disk int, piece int64) {
-	region := piece * PieceSize / RegionSize
-	for i := len(d.spans) - 1; i >= 0 && i >= len(d.spans)-2; i-- { // what differs is found page by page, each from its end
-		s := &d.spans[i]
-		if s.Disk == disk && region >= s.First-1 && region <= s.End {
-			s.First, s.End = min(s.First, region), max(s.End, region+1)
-			return
-		}
-	}
-	if d.many = d.many || len(d.spans) == maxDoubts; !d.many {
-		d.spans = append(d.spans, delta.Span{Disk: disk, First: region, End: region + 1})
+	spans := delta.AppendSpan(d.spans, disk, piece*PieceSize/RegionSize)
+	if d.many = d.many || len(spans) > maxDoubts; len(spans) <= maxDoubts {
+		d.spans = spans
 	}
 }
 

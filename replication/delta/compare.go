@@ -111,27 +111,3 @@ func differing(ours *[block.PageSize]byte, theirs []byte) (out []int) {
 	}
 	return out
 }
-
-// BlocksOf asks for the digests of the blocks that the target has of a piece, read from its
-// disk now.
-func (s *Sender) BlocksOf(disk int, piece int64) (d [block.PerPiece]block.Digest, err error) {
-	want := blocksID{disk, piece}
-	if err := s.link.send(frameBlocksWanted, want.marshal(), false); err != nil {
-		return d, s.cause(err)
-	}
-	f, err := s.reply(frameBlocks)
-	if err != nil {
-		return d, err
-	}
-	id, rest, err := parseBlocksID(f.body, s.geos)
-	if err != nil {
-		return d, err
-	}
-	if id != want || len(rest) != len(d)*16 {
-		return d, fmt.Errorf("%w: blocks that were not asked for", ErrProtocol)
-	}
-	for i := range d {
-		d[i] = block.Digest(rest[i*16:])
-	}
-	return d, nil
-}

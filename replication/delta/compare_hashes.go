@@ -179,8 +179,9 @@ func (c *CompareConfig) blocks(s *comparedSide, pieces []int64) ([]blockDigests,
 	return out, nil
 }
 
-// blocksOf is BlocksOf for several pieces, which are all asked for at once: the distance to the
-// target counts once. There may be up to pagesInFlight.
+// blocksOf asks for the digests of the blocks that the target has of pieces, read from its disk now.
+// They are asked for at once, so that the distance to the target counts once. There may be up to
+// pagesInFlight.
 func (s *Sender) blocksOf(disk int, pieces []int64) ([]blockDigests, error) {
 	at := make(map[blocksID]int, len(pieces))
 	for i, piece := range pieces {

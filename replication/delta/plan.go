@@ -71,6 +71,18 @@ func JoinSpans(spans []Span) []Span {
 	return out
 }
 
+// AppendSpan adds a region to spans, or to one of the last two that it touches: a comparison finds
+// what differs page by page, each from its end.
+func AppendSpan(spans []Span, disk int, region int64) []Span {
+	for i := len(spans) - 1; i >= max(0, len(spans)-2); i-- {
+		if s := &spans[i]; s.Disk == disk && region >= s.First-1 && region <= s.End {
+			s.First, s.End = min(s.First, region), max(s.End, region+1)
+			return spans
+		}
+	}
+	return append(spans, Span{disk, region, region + 1})
+}
+
 // current gives the segment a lane works on, and how far it is; nil when all is done.
 func (p *plan) current(lane int) (seg *segment, pos int64) {
 	p.mu.Lock()

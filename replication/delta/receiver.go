@@ -192,22 +192,16 @@ func (rx *receiver) hold(disk int, pieces []index.PieceHash, zeros []zeroRun) {
 
 // reached waits until all lanes have written what a sender says it sent.
 func (rx *receiver) reached(ctx context.Context, counts []laneCount) error {
-	for {
+	return waitUntil(ctx, func() (bool, <-chan struct{}) {
 		rx.mu.Lock()
-		ok, changed := true, rx.changed
+		defer rx.mu.Unlock()
 		for _, c := range counts {
-			ok = ok && rx.lanes[c.lane] >= c.frames
+			if rx.lanes[c.lane] < c.frames {
+				return false, rx.changed
+			}
 		}
-		rx.mu.Unlock()
-		if ok {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
+		return true, nil
+	})
 }
 
 // checkpoints makes what was written durable, whenever there is enough of it or it is

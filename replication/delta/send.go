@@ -208,17 +208,8 @@ func (c *SendConfig) agree(s *Sender) (doubts []Span, err error) {
 	if equal, err := s.Equal(); equal || err != nil {
 		return nil, err
 	}
-	err = s.Compare(func(disk int, piece int64) { doubts = appendSpan(doubts, disk, piece/block.PiecesPerRegion) })
+	err = s.Compare(func(disk int, piece int64) { doubts = AppendSpan(doubts, disk, piece/block.PiecesPerRegion) })
 	return doubts, err
-}
-
-// appendSpan adds a region to spans, the last of which it may touch at either end.
-func appendSpan(spans []Span, disk int, region int64) []Span {
-	if k := len(spans) - 1; k >= 0 && spans[k].Disk == disk && spans[k].First-1 <= region && region <= spans[k].End {
-		spans[k].First, spans[k].End = min(spans[k].First, region), max(spans[k].End, region+1)
-		return spans
-	}
-	return append(spans, Span{disk, region, region + 1})
 }
 
 // watermark remembers what is left of a pass, so that a copy that was killed goes on there, if

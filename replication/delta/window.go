@@ -146,10 +146,18 @@ func (w *window) drained(ctx context.Context) error {
 }
 
 func (w *window) wait(ctx context.Context, ready func() bool) error {
-	for {
+	return waitUntil(ctx, func() (bool, <-chan struct{}) {
 		w.mu.Lock()
-		ok, changed := ready(), w.changed
-		w.mu.Unlock()
+		defer w.mu.Unlock()
+		return ready(), w.changed
+	})
+}
+
+// waitUntil looks again whenever the channel that it was given is closed, until what it waits for
+// is so.
+func waitUntil(ctx context.Context, look func() (ok bool, changed <-chan struct{})) error {
+	for {
+		ok, changed := look()
 		if ok {
 			return nil
 		}
