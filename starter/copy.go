@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -71,6 +72,7 @@ func newCopyCommand(a *app) *cobra.Command {
 
 // copyVolume is the command once its line was read.
 func (a *app) copyVolume(ctx context.Context, f *copyFlags, source, target string) error {
+	debug.SetMemoryLimit(copyMemory)
 	c, err := f.config(source)
 	if err != nil {
 		return err
@@ -182,6 +184,10 @@ func copyError(ctx context.Context, state string, err error) error {
 	}
 	return err
 }
+
+// copyMemory is what the heap of one end may grow to before garbage is collected at once: both
+// ends are to stay within 64 MiB, and 20 of each are the program.
+const copyMemory = 24 << 20
 
 // copyResult is what `copy -o json` and `copy --json` print. Counts are bytes.
 type copyResult struct {
