@@ -28,12 +28,6 @@ func newModel(size int64, proof block.Proof) *model {
 		digests: map[block.Hash]*[block.PerRegion]block.Digest{}}
 }
 
-func (m *model) clone() *model {
-	c := *m
-	c.pieces = append([]block.Hash(nil), m.pieces...)
-	return &c
-}
-
 // region gives the hashes of a region.
 func (m *model) region(r int64) (out [block.PiecesPerRegion]block.Hash) {
 	copy(out[:], m.pieces[r*block.PiecesPerRegion:])
