@@ -75,9 +75,10 @@ func (p *packer) encode(b []byte, head int) int {
 	return len(p.buf) - head
 }
 
-// packAtMost is the rate of a lane, in bytes a second, above which packing cannot pay: zstd's
-// fastest level packs 0.3 GB/s on one core, and saves half at best of what disks usually hold.
-const packAtMost = 200e6
+// packAtMost is the rate of a lane, in bytes a second, above which packing is not even tried: zstd's
+// fastest level packs 0.3 GB/s on one core and saves half at best of what disks usually hold, so it
+// cannot pay above 0.15; and where both ends share busy processors a lane seems slower than the link.
+const packAtMost = 80e6
 
 // pays tries two parts of a payload.
 func (p *packer) pays(payload []byte, head int) bool {
