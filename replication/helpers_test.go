@@ -175,6 +175,21 @@ func (p *pair) requireSame(pt replication.Point) {
 	}
 }
 
+// same tells whether a point's snapshots are what the source disks hold.
+func (p *pair) same(pt replication.Point) (bool, error) {
+	for i, d := range pt.Disks {
+		root, err := replication.RootOfFile(p.t.Context(), p.disks[i])
+		if err != nil {
+			return false, err
+		}
+		snapshot, err := replication.RootOfFile(p.t.Context(), filepath.Join(p.maker.Dir, d.Snapshot))
+		if err != nil || root != snapshot {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
 // writeImage makes a file of data, zeros and holes.
 func writeImage(t *testing.T, rng *rand.Rand, path string, size int64) {
 	t.Helper()
