@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"runtime/debug"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -51,7 +50,7 @@ type receivedCopy struct {
 
 // receiveCopies serves senders until the context ends, or with --once until a copy is complete.
 func (a *app) receiveCopies(ctx context.Context, f *receiveFlags, target string) error {
-	debug.SetMemoryLimit(copyMemory)
+	boundCopyMemory()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	listener, peer, err := f.open(ctx)
