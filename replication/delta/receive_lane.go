@@ -166,10 +166,15 @@ func (l *laneReader) fresh(f *dataFrame) bool {
 		return false
 	}
 	x := l.rx.replicas[f.disk].Index
-	for i := range f.pieces {
-		if h, err := x.Piece(f.pieces[i].piece); err != nil || !h.IsZero() {
+	for i := 0; i < len(f.pieces); {
+		first, n := f.pieces[i].piece, 1
+		for i+n < len(f.pieces) && f.pieces[i+n].piece == first+int64(n) {
+			n++
+		}
+		if zero, err := x.AreZero(first, int64(n)); err != nil || !zero {
 			return false
 		}
+		i += n
 	}
 	return true
 }

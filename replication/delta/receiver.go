@@ -21,7 +21,7 @@ const (
 	// ackShare is how much of the time may go into checkpoints while less than ackBytes came.
 	// Where they are cheap they come often, so that little is left to do at the end.
 	ackShare  = 8
-	ackAtMost = 5 * time.Millisecond // not more often than that
+	ackAtMost = 20 * time.Millisecond // not more often than that
 	// freshPieces is how much of an empty volume one intent opens: 1 GiB.
 	freshPieces = 1 << 30 / block.Piece
 )
@@ -51,8 +51,9 @@ type receiver struct {
 	acked   [maxLanes]uint64 // guarded by checkpointing
 	bytes   int
 	since   time.Time
-	changed chan struct{} // closed when something was written
-	failed  error         // why nothing more is made durable
+	changed bell  // something was written
+	due     bell  // so much was written that it is looked at whether to make it durable
+	failed  error // why nothing more is made durable
 
 	batching int // lanes that gather batches
 
@@ -66,7 +67,7 @@ type pendingHashes struct {
 
 // openReceiver takes over replicas, and makes of the intents in dir what they mean.
 func openReceiver(dir string, replicas []Replica) (rx *receiver, err error) {
-	rx = &receiver{replicas: replicas, pending: make([]pendingHashes, len(replicas)), changed: make(chan struct{})}
+	rx = &receiver{replicas: replicas, pending: make([]pendingHashes, len(replicas))}
 	for _, r := range replicas {
 		rx.proof = r.Index.Proof()
 		rx.geos = append(rx.geos, block.Geometry{Size: r.Index.Size()})
@@ -169,16 +170,15 @@ func (rx *receiver) wrote(lane int, frames uint64, bytes int) {
 	rx.mu.Lock()
 	defer rx.mu.Unlock()
 	rx.lanes[lane] = frames
+	before := rx.bytes
 	rx.bytes += bytes
-	if rx.since.IsZero() {
+	if before == 0 {
 		rx.since = time.Now()
 	}
-	rx.signal()
-}
-
-func (rx *receiver) signal() {
-	close(rx.changed)
-	rx.changed = make(chan struct{})
+	if before == 0 || rx.bytes >= ackBytes {
+		rx.due.ring()
+	}
+	rx.changed.ring()
 }
 
 // hold keeps hashes until what they are about is durable.
@@ -197,7 +197,7 @@ func (rx *receiver) reached(ctx context.Context, counts []laneCount) error {
 		defer rx.mu.Unlock()
 		for _, c := range counts {
 			if rx.lanes[c.lane] < c.frames {
-				return false, rx.changed
+				return false, rx.changed.heard()
 			}
 		}
 		return true, nil
@@ -211,7 +211,7 @@ func (rx *receiver) checkpoints(ctx context.Context, tell func([]laneCount) erro
 	for {
 		rx.mu.Lock()
 		age := min(max(ackShare*took, ackAtMost), ackAge)
-		changed, left := rx.changed, age-time.Since(rx.since)
+		more, left := rx.due.heard(), age-time.Since(rx.since)
 		idle := rx.bytes == 0
 		due := rx.bytes >= ackBytes || !idle && left <= 0
 		rx.mu.Unlock()
@@ -228,7 +228,7 @@ func (rx *receiver) checkpoints(ctx context.Context, tell func([]laneCount) erro
 			old = time.After(left)
 		}
 		select {
-		case <-changed:
+		case <-more:
 		case <-old:
 		case <-ctx.Done():
 			return context.Cause(ctx)

@@ -38,7 +38,7 @@ type window struct {
 	lanes   [maxLanes]laneWindow
 	bytes   int
 	regions int
-	changed chan struct{}
+	changed bell
 	free    []*sentRegion
 }
 
@@ -48,7 +48,7 @@ type laneWindow struct {
 	acked uint64
 }
 
-func newWindow() *window { return &window{changed: make(chan struct{})} }
+func newWindow() *window { return new(window) }
 
 // region gives an empty record.
 func (w *window) region() *sentRegion {
@@ -124,8 +124,7 @@ func (w *window) leave(bytes int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.bytes -= bytes
-	close(w.changed)
-	w.changed = make(chan struct{})
+	w.changed.ring()
 }
 
 // counts gives how many frames were sent, by lane.
@@ -149,22 +148,9 @@ func (w *window) wait(ctx context.Context, ready func() bool) error {
 	return waitUntil(ctx, func() (bool, <-chan struct{}) {
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return ready(), w.changed
+		if ready() {
+			return true, nil
+		}
+		return false, w.changed.heard()
 	})
-}
-
-// waitUntil looks again whenever the channel that it was given is closed, until what it waits for
-// is so.
-func waitUntil(ctx context.Context, look func() (ok bool, changed <-chan struct{})) error {
-	for {
-		ok, changed := look()
-		if ok {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
 }

@@ -156,16 +156,43 @@ func (x *Index) Piece(p int64) (block.Hash, error) {
 	if p < 0 || p >= x.geo.Pieces() {
 		return block.Hash{}, x.rangeError("piece", p, x.geo.Pieces())
 	}
+	var out [1]block.Hash
+	err := x.read(p, out[:])
+	return out[0], err
+}
+
+// AreZero tells that all of a range of pieces are known to be zeros.
+func (x *Index) AreZero(first, count int64) (bool, error) {
+	if first < 0 || count < 0 || first+count > x.geo.Pieces() {
+		return false, x.rangeError("pieces", first+count, x.geo.Pieces())
+	}
+	var out [block.PiecesPerRegion]block.Hash
+	for count > 0 {
+		n := min(count, block.PiecesPerRegion-first%block.PiecesPerRegion)
+		if err := x.read(first, out[:n]); err != nil {
+			return false, err
+		}
+		for i := range n {
+			if !out[i].IsZero() {
+				return false, nil
+			}
+		}
+		first, count = first+n, count-n
+	}
+	return true, nil
+}
+
+// read is entries, with what is damaged mended.
+func (x *Index) read(first int64, out []block.Hash) error {
 	for {
-		var out [1]block.Hash
 		x.mu.RLock()
-		err := x.entries(p, out[:])
+		err := x.entries(first, out)
 		x.mu.RUnlock()
 		if err == nil {
-			return out[0], nil
+			return nil
 		}
 		if err = x.heal(err); err != nil {
-			return block.Hash{}, err
+			return err
 		}
 	}
 }

@@ -274,6 +274,8 @@ func TestQuestionsOutsideTheVolumeAreErrors(t *testing.T) {
 	x, _ := reopen(t, path, o)
 	_, err := x.Piece(16)
 	require.ErrorIs(t, err, index.ErrRange)
+	_, err = x.AreZero(15, 2)
+	require.ErrorIs(t, err, index.ErrRange)
 	require.ErrorIs(t, x.Region(1, new(index.Region)), index.ErrRange)
 	require.ErrorIs(t, x.PutRegion(-1, new(index.Region)), index.ErrRange)
 	require.ErrorIs(t, x.SetUnknown(10, 7), index.ErrRange)
@@ -285,6 +287,26 @@ func TestQuestionsOutsideTheVolumeAreErrors(t *testing.T) {
 	require.ErrorIs(t, err, index.ErrClosed)
 	_, _, err = index.Open(path, index.Options{Size: -1, Proof: block.Fast})
 	require.Error(t, err)
+}
+
+func TestARangeIsZeroWhenAllOfItIs(t *testing.T) {
+	t.Parallel()
+	pieces := int64(3 * block.PiecesPerRegion)
+	path, o := known(t, pieces*block.Piece)
+	x, _ := reopen(t, path, o)
+	require.NoError(t, x.SetZero(0, pieces))
+	zero, err := x.AreZero(0, pieces)
+	require.NoError(t, err)
+	require.True(t, zero)
+	require.NoError(t, x.SetUnknown(pieces-1, 1))
+	for _, c := range []struct {
+		first, count int64
+		want         bool
+	}{{0, pieces - 1, true}, {block.PiecesPerRegion - 1, 2, true}, {0, pieces, false}, {pieces - 2, 2, false}, {5, 0, true}} {
+		zero, err := x.AreZero(c.first, c.count)
+		require.NoError(t, err)
+		require.Equal(t, c.want, zero, "%+v", c)
+	}
 }
 
 func TestAVolumeWithoutBytes(t *testing.T) {
