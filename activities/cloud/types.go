@@ -14,6 +14,13 @@ type Site struct {
 	Region    string `json:"region,omitempty"`
 	Zone      string `json:"zone,omitempty"`
 	Directory string `json:"directory,omitempty"`
+	// Role of the account that is assumed for every call, and the external ID that it asks for.
+	Role       string `json:"role,omitempty"`
+	ExternalID string `json:"external_id,omitempty"`
+	// Bucket of object storage in the region, for the ledger and what is kept beside it.
+	Bucket string `json:"bucket,omitempty"`
+	// VPC is where networks are made; empty = the account's default one.
+	VPC string `json:"vpc,omitempty"`
 }
 
 // Kind names a kind of resource in ledgers, filters and reports.
