@@ -61,7 +61,7 @@ func Run(t *testing.T, c Config) {
 		}
 	}
 	groups := [][]behaviour{commonBehaviours, genericBehaviours(), diskBehaviours, snapshotBehaviours, imageBehaviours, networkBehaviours,
-		serverBehaviours, addressBehaviours, nameBehaviours, scriptBehaviours, ledgerBehaviours, quiesceBehaviours, faultBehaviours}
+		serverBehaviours, addressBehaviours, nameBehaviours, scriptBehaviours, ledgerBehaviours, documentBehaviours, quiesceBehaviours, faultBehaviours}
 	byGroup, order := map[string][]behaviour{}, []string{}
 	for _, list := range groups {
 		for _, b := range list {
