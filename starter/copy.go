@@ -186,8 +186,8 @@ func copyError(ctx context.Context, state string, err error) error {
 }
 
 // copyMemory is what the heap of one end may grow to before garbage is collected at once: both
-// ends are to stay within 64 MiB, and 20 of each are the program.
-const copyMemory = 24 << 20
+// ends together are to stay within 64 MiB, and 12 of each are the program.
+const copyMemory = 18 << 20
 
 // boundCopyMemory tells the collector what a copy is: a process that lives for a moment and has few
 // things on its heap. With the default of 100 it ran two or three times in the first 50 ms, on the
