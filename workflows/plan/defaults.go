@@ -11,7 +11,9 @@ import (
 func (p *Plan) Defaults() {
 	for i := range p.Spec.Sites {
 		s := &p.Spec.Sites[i]
-		setDefault(&s.Agent, s.Name)
+		if s.Provider == "local" {
+			setDefault(&s.Agent, s.Name)
+		}
 		if s.Provider == "local" && s.Directory != "" && !filepath.IsAbs(s.Directory) {
 			if abs, err := filepath.Abs(filepath.Join(filepath.Dir(p.file), s.Directory)); err == nil {
 				s.Directory = abs

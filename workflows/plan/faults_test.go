@@ -93,7 +93,7 @@ var formFaults = []fault{
 	{"unknown strategy", "strategy: replicate", "strategy: replicat",
 		`shop.yaml:17:30: spec.tiers[0].strategy: "replicat" is not known; did you mean "replicate"?`},
 	{"unknown provider", "provider: local", "provider: moon",
-		`shop.yaml:7:33: spec.sites[0].provider: "moon" is not known; write local`},
+		`shop.yaml:7:33: spec.sites[0].provider: "moon" is not known; write local or aws`},
 	{"zero count", "every: 30s", "every: 30s, keep: {count: 0}",
 		"shop.yaml:15:47: spec.pointPolicies[0].keep.count: 0 is less than 1; write a number from 1, or take the key out"},
 	{"negative count", "every: 30s", "every: 30s, keep: {count: -1}",

@@ -89,7 +89,8 @@ func (w *proposal) head(o Offer, servers []OfferedServer) {
 	w.f("  sites:\n")
 	for _, s := range w.sites {
 		w.f("    - name: %s\n      provider: %s\n", scalar(s.Name), scalar(s.Provider))
-		for _, kv := range [][2]string{{"directory", s.Directory}, {"account", s.Account}, {"region", s.Region}, {"zone", s.Zone}, {"agent", s.Agent}} {
+		for _, kv := range [][2]string{{"directory", s.Directory}, {"account", s.Account}, {"region", s.Region}, {"zone", s.Zone},
+			{"role", s.Role}, {"externalId", s.ExternalID}, {"bucket", s.Bucket}, {"vpc", s.VPC}, {"agent", s.Agent}} {
 			if kv[1] != "" {
 				w.f("      %s: %s\n", kv[0], scalar(kv[1]))
 			}

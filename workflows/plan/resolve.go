@@ -33,8 +33,11 @@ type ResolvedServer struct {
 	Recovery Site   `json:"recovery"`
 	Source   string `json:"source"`
 	// Disks by name; empty = all of the source server.
-	Disks  []string `json:"disks,omitempty"`
-	Launch Launch   `json:"launch"`
+	Disks []string `json:"disks,omitempty"`
+	// Transfer is snapshots or blocks; empty = agents. Without agents, those of Primary
+	// and Recovery are the queues of the sites' cloud workers; see [AgentlessName].
+	Transfer string `json:"transfer,omitempty"`
+	Launch   Launch `json:"launch"`
 	// Script is the content of Launch.Script.
 	Script             string      `json:"script,omitempty"`
 	Policy             PointPolicy `json:"policy"`
@@ -118,6 +121,9 @@ func (p *Plan) resolveServer(i int) (ResolvedServer, error) {
 	}
 	if l.missing != "" {
 		return s, fmt.Errorf("plan %s, server %s: %s; validate the plan first", p.Metadata.Name, in.Name, l.missing)
+	}
+	if t := transferOf(in, tier, s.Primary, s.Recovery); t != TransferAgent {
+		s.Transfer, s.Primary.Agent, s.Recovery.Agent = t, AgentlessName(s.Primary), AgentlessName(s.Recovery)
 	}
 	if in.Launch.Script != "" {
 		content, ok := p.Scripts[in.Launch.Script]

@@ -82,17 +82,27 @@ type Objectives struct {
 type Site struct {
 	// Name used everywhere in the plan and in task queues.
 	Name string `json:"name" yaml:"name" jsonschema:"pattern=^[a-z0-9]([a-z0-9-]*[a-z0-9])?$,maxLength=40"`
-	// Provider of the site.
-	Provider string `json:"provider" yaml:"provider" jsonschema:"enum=local"`
+	// Provider of the site: local, a directory of this machine; aws, a zone of an AWS region.
+	Provider string `json:"provider" yaml:"provider" jsonschema:"enum=local,enum=aws"`
 	// Directory of a local site; relative to the plan file.
 	Directory string `json:"directory,omitempty" yaml:"directory,omitempty"`
-	// Account of a cloud; not for a local site.
+	// Account of a cloud, in quotes (AWS: 12 digits); not for a local site.
 	Account string `json:"account,omitempty" yaml:"account,omitempty"`
-	// Region of a cloud; not for a local site.
+	// Region of a cloud, e.g. eu-central-1; not for a local site.
 	Region string `json:"region,omitempty" yaml:"region,omitempty"`
-	// Zone of a cloud's region.
+	// Zone of a cloud's region, e.g. eu-central-1a.
 	Zone string `json:"zone,omitempty" yaml:"zone,omitempty"`
-	// Agent next to the disks of this site; default: the name of the site.
+	// Role of the account that is assumed for every call, an ARN; default: what the worker's credentials are.
+	Role string `json:"role,omitempty" yaml:"role,omitempty"`
+	// ExternalID that the role asks for, when it does; with Role.
+	ExternalID string `json:"externalId,omitempty" yaml:"externalId,omitempty"`
+	// Bucket of object storage in the region: it holds the list of what Lifeboat made and the catalogue of
+	// recovery points, and is needed in the disaster, so that it belongs into the region of the site.
+	Bucket string `json:"bucket,omitempty" yaml:"bucket,omitempty"`
+	// VPC in which the networks of the plan are made and looked for; default: the account's default one.
+	VPC string `json:"vpc,omitempty" yaml:"vpc,omitempty"`
+	// Agent next to the disks of this site; default: the name of a local site, none for a cloud. Only the
+	// transfer agent needs one.
 	Agent string `json:"agent,omitempty" yaml:"agent,omitempty" jsonschema:"pattern=^[a-z0-9]([a-z0-9-]*[a-z0-9])?$,maxLength=40"`
 }
 
@@ -131,7 +141,8 @@ type SitePair struct {
 type PointPolicy struct {
 	// Name of the policy.
 	Name string `json:"name" yaml:"name" jsonschema:"pattern=^[a-z0-9]([a-z0-9-]*[a-z0-9])?$,maxLength=40"`
-	// Every: interval of recovery points, at least 1s, e.g. 5m.
+	// Every: interval of recovery points, e.g. 5m. At least 1s; at least 1m with snapshots or blocks of a cloud,
+	// which takes no more snapshots of a volume at once (AWS: 5).
 	Every Duration `json:"every" yaml:"every"`
 	// Keep: the newest Count points within Within; default 24 in 24h.
 	Keep Keep `json:"keep,omitempty" yaml:"keep,omitempty"`
@@ -161,6 +172,15 @@ type Tier struct {
 	Mode string `json:"mode,omitempty" yaml:"mode,omitempty" jsonschema:"enum=async"`
 	// PointPolicy by name.
 	PointPolicy string `json:"pointPolicy" yaml:"pointPolicy"`
+	// Transfer: how data moves to the recovery site. agent: a process next to the disks of both sites copies
+	// changed blocks all the time; it costs a small server and the replica disks, and the RPO is seconds.
+	// snapshots: the provider's snapshots of the server, copied to the recovery site, are the recovery points;
+	// nothing runs in between, it costs snapshot storage on both sides and the traffic of what changed, and
+	// the RPO is the interval and the time that snapshot and copy take (minutes; longer after large changes).
+	// blocks: as snapshots, but only changed blocks are read and written through the provider's block API;
+	// it costs its requests, and less time and traffic where little changes. Default: agent between local
+	// sites and between different providers, snapshots between sites of a cloud.
+	Transfer string `json:"transfer,omitempty" yaml:"transfer,omitempty" jsonschema:"enum=agent,enum=snapshots,enum=blocks"`
 }
 
 // Server is a protected server.
@@ -175,6 +195,8 @@ type Server struct {
 	Source string `json:"source" yaml:"source"`
 	// Disks to protect, by name; default: all of the source server.
 	Disks []string `json:"disks,omitempty" yaml:"disks,omitempty"`
+	// Transfer of this server, where it differs from the tier's.
+	Transfer string `json:"transfer,omitempty" yaml:"transfer,omitempty" jsonschema:"enum=agent,enum=snapshots,enum=blocks"`
 	// Launch settings of the recovered server.
 	Launch Launch `json:"launch" yaml:"launch"`
 }

@@ -21,7 +21,7 @@ func (p *Plan) check(earlier Errors) Errors {
 	earlier = merge(earlier, shape)
 	for _, part := range []func(*Errors){
 		p.checkUnique, p.checkSites, p.checkNetworks, p.checkPairs, p.checkPolicies,
-		p.checkServers, p.checkAddresses, p.checkDNS, p.checkLicences, p.checkSteps, p.checkDrills,
+		p.checkServers, p.checkTransfers, p.checkAddresses, p.checkDNS, p.checkLicences, p.checkSteps, p.checkDrills,
 	} {
 		part(&meaning)
 	}
@@ -120,29 +120,6 @@ func (f firsts) seen(value string, i int) (at int, twice bool) {
 	return at, twice
 }
 
-func (p *Plan) checkSites(es *Errors) {
-	dirs := firsts{}
-	for i, s := range p.Spec.Sites {
-		key := fmt.Sprintf("spec.sites[%d]", i)
-		if s.Provider != "local" {
-			continue
-		}
-		if s.Directory == "" {
-			p.fault(es, key+".directory", "add the directory that holds the site, for example sites/"+label(s.Name, "primary"), "a local site needs a directory")
-		}
-		if at, twice := dirs.seen(s.Directory, i); twice {
-			p.fault(es, key+".directory", "give each site a directory of its own",
-				"%s is already the directory of spec.sites[%d]", quoted(s.Directory), at)
-		}
-		if s.Account != "" {
-			p.fault(es, key+".account", "take it out", "a local site has no account")
-		}
-		if s.Region != "" {
-			p.fault(es, key+".region", "take it out", "a local site has no region")
-		}
-	}
-}
-
 func (p *Plan) checkPairs(es *Errors) {
 	for i, pair := range p.Spec.SitePairs {
 		key := fmt.Sprintf("spec.sitePairs[%d]", i)
@@ -152,6 +129,7 @@ func (p *Plan) checkPairs(es *Errors) {
 			p.fault(es, key+".recovery", "name another site", "the recovery site is the primary site %s: both would be lost together", quoted(pair.Primary))
 			continue
 		}
+		p.checkApart(es, key+".recovery", pair)
 		p.networkAt(es, key+".recoveryNetwork", pair.RecoveryNetwork, "the recovery site", pair.Recovery)
 		p.networkAt(es, key+".primaryNetwork", pair.PrimaryNetwork, "the primary site", pair.Primary)
 		p.networkAt(es, key+".replicationNetwork", pair.ReplicationNetwork, "a site of the pair", pair.Recovery, pair.Primary)

@@ -32,11 +32,12 @@ const checks = `## What is checked
 | about | errors |
 |---|---|
 | names | two of one kind with the same name; a name that is not in the list it is looked for in |
-| sites | a local site without directory, or with account or region; two sites with one directory; a pair whose primary is its recovery site |
+| sites | a local site without directory, or with what only a cloud has; two sites with one directory; a site of AWS without account, region, zone or bucket, or with one that has not its form; a pair whose primary is its recovery site, or in the same zone |
+| transfer | agents where a site of a cloud names none; snapshots or blocks between two providers |
 | networks | overlapping CIDRs at one site (the same CIDR at different sites is fine); a network at the wrong site of a pair; a drill in the recovery network |
 | addresses | outside the recovery network, its network or broadcast address, given to two servers; one public address for two servers |
 | launch | neither type nor cpu and memory, or both; a health path without port; a script that is missing, empty, longer than 64 KiB or holds a secret |
-| points | an interval below 1s; a count below 1 |
+| points | an interval below 1s (1m with snapshots or blocks of AWS); a count below 1 |
 | DNS | a name outside its zone; a zone that is served by the primary site of the server |
 | steps | a server in two steps; a cycle, which is printed |
 | drills | a bad calendar or time zone |
