@@ -1,0 +1,3 @@
+package aws
+
+type machineType struct{}
