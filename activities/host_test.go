@@ -33,7 +33,9 @@ func (w *place) agent(name string) *Host {
 		Pauser: SitePauser{Provider: w.p}, Points: SitePoints{Provider: w.p, Timing: quick}})
 	require.NoError(w, err)
 	w.Cleanup(func() { require.NoError(w, engine.Close()) })
-	return &Host{Engine: engine, Beat: 50 * time.Millisecond, record: func(context.Context, context.Context, FollowDetails) error { return nil }}
+	host := NewHost(engine)
+	host.beatEach, host.record = 50*time.Millisecond, func(context.Context, context.Context, FollowDetails) error { return nil }
+	return host
 }
 
 // entity is the scope of what belongs to the protected server's entity.
@@ -218,7 +220,7 @@ func TestFollowReportsWhileItWaitsAndDetachesWhenItIsNotWantedAnyMore(t *testing
 	p := protect(t)
 	p.mark("copied", false)
 	for _, end := range []error{temporal.NewCanceledError(), &serviceerror.NotFound{Message: "another attempt has the activity"}} {
-		status, err := p.source.Engine.Status(stream)
+		status, err := p.source.engine.Status(stream)
 		require.NoError(t, err)
 		beats := make(chan FollowDetails, 100)
 		p.source.record = func(_, _ context.Context, details FollowDetails) error {

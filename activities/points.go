@@ -20,22 +20,22 @@ const (
 )
 
 // ListPoints lists the recovery points of a stream, newest first.
-func (h *Host) ListPoints(_ context.Context, in StreamInput) ([]Point, error) {
-	points, err := h.Engine.Points(in.Stream)
+func (h *streaming) ListPoints(_ context.Context, in StreamInput) ([]Point, error) {
+	points, err := h.streams.Points(in.Stream)
 	return points, Err(err)
 }
 
 // SelectPoint resolves a selector and marks the point as in use. Current-time is
 // consumed by the operation: another one gets Conflict.
-func (h *Host) SelectPoint(_ context.Context, in SelectPointInput) (Point, error) {
-	all, err := h.Engine.Points(in.Stream)
+func (h *streaming) SelectPoint(_ context.Context, in SelectPointInput) (Point, error) {
+	all, err := h.streams.Points(in.Stream)
 	if err != nil {
 		return Point{}, Err(err)
 	}
 	candidates := choose(all, in)
 	for i, point := range candidates {
 		if point.Kind == replication.PointCurrentTime {
-			err := h.Engine.ConsumePoint(in.Stream, point.ID, in.Operation)
+			err := h.streams.ConsumePoint(in.Stream, point.ID, in.Operation)
 			if errors.Is(err, replication.ErrConsumed) && i+1 < len(candidates) && in.Selector != SelectCurrentTime {
 				continue // used up by another operation: the next one that fits
 			}
@@ -43,7 +43,7 @@ func (h *Host) SelectPoint(_ context.Context, in SelectPointInput) (Point, error
 				return Point{}, Err(err)
 			}
 		}
-		return point, Err(h.Engine.UsePoint(in.Stream, point.ID, true))
+		return point, Err(h.streams.UsePoint(in.Stream, point.ID, true))
 	}
 	return Point{}, temporal.NewApplicationErrorWithOptions(noPoint(all, in), NotFound, temporal.ApplicationErrorOptions{NonRetryable: true})
 }
@@ -90,16 +90,16 @@ func noPoint(points []Point, in SelectPointInput) string {
 }
 
 // ReleasePoint lets retention have a point again; no such point is fine.
-func (h *Host) ReleasePoint(_ context.Context, in PointInput) error {
-	return ignoreNoPoint(h.Engine.UsePoint(in.Stream, in.ID, false))
+func (h *streaming) ReleasePoint(_ context.Context, in PointInput) error {
+	return ignoreNoPoint(h.streams.UsePoint(in.Stream, in.ID, false))
 }
 
 // LockPoint keeps a point from retention (On) or lets it go.
-func (h *Host) LockPoint(_ context.Context, in PointInput) error {
-	return Err(h.Engine.LockPoint(in.Stream, in.ID, in.On))
+func (h *streaming) LockPoint(_ context.Context, in PointInput) error {
+	return Err(h.streams.LockPoint(in.Stream, in.ID, in.On))
 }
 
 // TestedPoint notes that a drill from the point was green.
-func (h *Host) TestedPoint(_ context.Context, in PointInput) error {
-	return ignoreNoPoint(h.Engine.TestedPoint(in.Stream, in.ID, time.Now().UTC()))
+func (h *streaming) TestedPoint(_ context.Context, in PointInput) error {
+	return ignoreNoPoint(h.streams.TestedPoint(in.Stream, in.ID, time.Now().UTC()))
 }

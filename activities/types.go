@@ -36,6 +36,9 @@ const (
 	RoleRecovered = "recovered" // what a failover or failback made
 	RoleDrill     = "drill"     // what a drill made
 	RolePlan      = "plan"      // networks and addresses prepared in advance
+	// What was handed over, so that no clean-up of a role takes it:
+	RoleProduction = "production" // what a failback made and people use now
+	RoleKept       = "kept"       // what a person has to look at before it goes
 )
 
 // DiskInfo is a disk as a workflow sees it. Path is where the agent of the site finds it.
@@ -288,6 +291,13 @@ type StartSourceInput struct {
 	Disks    []DiskInfo          `json:"disks"`
 	Target   PrepareTargetResult `json:"target"`
 	Settings StreamSettings      `json:"settings"`
+	// Transfer, where it is set, moves the data without agents, from Source to Scope.Site
+	// (Target is empty then); Scope is that of the snapshots, Keep and Within what is kept.
+	Transfer string        `json:"transfer,omitempty"`
+	Source   Site          `json:"source,omitzero"`
+	Keep     int           `json:"keep,omitempty"`
+	Within   time.Duration `json:"within,omitempty"`
+	Key      string        `json:"key,omitempty"` // of encryption at the target; empty = the site's default
 }
 
 // StreamInput names a stream of an agent.

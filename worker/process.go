@@ -99,7 +99,7 @@ func (p *process) run(ctx context.Context) (err error) {
 			return err
 		}
 		defer stop()
-		host = &activities.Host{Engine: engine}
+		host = activities.NewHost(engine)
 	}
 	c, err := p.connect(ctx)
 	if err != nil {

@@ -114,6 +114,9 @@ func (d *drill) network(ctx workflow.Context, r *recovery) error {
 	if r.state.Direction == Reverse {
 		home = plan.Network{CIDR: r.state.Primary.CIDR}
 	}
+	if r.where.Provider != plan.ProviderLocal && d.in.Request.Overrides.Network == "" {
+		return invalid("site %s makes no network with addresses that another one has: name a network for drills in the plan (drills.network) or with --network", r.where.Name)
+	}
 	own := plan.Network{Name: "drill-" + d.in.Plan + "-" + strconv.Itoa(d.in.Number), CIDR: home.CIDR, Zone: home.Zone}
 	return r.findNetwork(ctx, own, activities.RoleDrill, "drill-network")
 }

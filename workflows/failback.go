@@ -63,7 +63,7 @@ func (r *recovery) failBack(ctx workflow.Context) error {
 	r.o.undo.push(r.clean)
 	home := r.state.Spec.PrimaryNetwork
 	if home.Name == "" {
-		home = plan.Network{Name: r.state.Primary.Network}
+		home = plan.Network{Name: first(r.state.Primary.Network, r.state.Primary.NetworkID)}
 	}
 	if err := r.findNetwork(ctx, home, activities.RolePlan, "network"); err != nil {
 		return err

@@ -109,7 +109,7 @@ func (r *recovery) leaveSource(ctx workflow.Context, side plan.Site, srv *activi
 	}
 	return r.step(ctx, "fetch the last state", false, func(ctx workflow.Context) (string, error) {
 		var p activities.Point
-		err := workflow.ExecuteActivity(r.o.t.await(ctx, HostQueue(side.Agent), "last pass: current-time of "+r.name()), hostActs.MarkPoint,
+		err := workflow.ExecuteActivity(r.o.t.await(ctx, HostQueue(r.sender(side)), "last pass: current-time of "+r.name()), hostActs.MarkPoint,
 			activities.MarkPointInput{Stream: r.state.streamID(), Epoch: r.state.Epoch, RequestID: r.o.in.WorkflowID, Label: "current-time", Final: true}).Get(ctx, &p)
 		return p.ID, err
 	})

@@ -39,6 +39,9 @@ func (p *planEntity) checkStart(op Operation, req OperationRequest) error {
 		if s := p.chosen(req); len(s) != 1 || req.Confirm != s[0] {
 			return invalid("reverse replication in place wipes the original disks: name one server and confirm it with --confirm %s", strings.Join(s, " or "))
 		}
+		if spec, _ := p.Spec.Server(req.Confirm); spec.Agentless() {
+			return invalid("server %s is replicated by %s, and disks cannot be overwritten in place from those: reverse without --in-place, failback then makes new disks", req.Confirm, spec.Transfer)
+		}
 	}
 	for _, name := range p.chosen(req) {
 		spec, _ := p.Spec.Server(name)

@@ -87,6 +87,14 @@ func (r *recovery) agent() string {
 	return r.where.Name
 }
 
+// sender is the agent that fetches the last state of the server at a side.
+func (r *recovery) sender(side plan.Site) string {
+	if r.state.Spec.Agentless() {
+		return r.agent()
+	}
+	return side.Agent
+}
+
 // releasePoint lets retention have the point again.
 func (r *recovery) releasePoint(ctx workflow.Context) error {
 	if r.point.ID == "" {
@@ -109,12 +117,25 @@ func (r *recovery) makeDisks(ctx workflow.Context) error {
 		if err != nil {
 			return "", err
 		}
-		stamp(&r.o.report.Stamps.DisksReady, workflow.Now(ctx))
-		for _, d := range r.disks {
-			r.report.disks = append(r.report.disks, d.DiskID)
+		if disksToCome(r.disks) {
+			return strconv.Itoa(len(r.disks)) + " disks come with the launch", nil
 		}
+		stamp(&r.o.report.Stamps.DisksReady, workflow.Now(ctx))
+		r.reportDisks()
 		return strconv.Itoa(len(r.disks)) + " disks", nil
 	})
+}
+
+// disksToCome tells that the site makes disks when it launches their server.
+func disksToCome(disks []activities.DiskInfo) bool {
+	return slices.ContainsFunc(disks, func(d activities.DiskInfo) bool { return d.DiskID == "" })
+}
+
+// reportDisks notes the disks that are in service in the end.
+func (r *recovery) reportDisks() {
+	for _, d := range r.disks {
+		r.report.disks = append(r.report.disks, d.DiskID)
+	}
 }
 
 func (r *recovery) diskType() string {
@@ -144,7 +165,13 @@ func (r *recovery) launch(ctx workflow.Context) error {
 		if err != nil {
 			return "", err
 		}
-		stamp(&r.o.report.Stamps.Running, workflow.Now(ctx))
+		now := workflow.Now(ctx)
+		if disksToCome(r.disks) {
+			stamp(&r.o.report.Stamps.DisksReady, now)
+			r.disks = r.server.Disks
+			r.reportDisks()
+		}
+		stamp(&r.o.report.Stamps.Running, now)
 		r.report.ServerID, r.report.IP, r.report.Public = r.server.ID, r.server.IP, r.server.Public
 		return r.server.ID + " at " + r.server.IP + " in " + r.network.Name + isolation(r.network), nil
 	})

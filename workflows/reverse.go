@@ -63,9 +63,11 @@ func (o *operation) reverse(ctx workflow.Context) error {
 func (r *recovery) startReverse(ctx workflow.Context) error {
 	var replicas []activities.DiskInfo
 	var err error
-	if r.o.in.Request.InPlace {
+	switch {
+	case r.state.Spec.Agentless(): // the points are all there is at the primary site
+	case r.o.in.Request.InPlace:
 		replicas, err = r.originalDisks(ctx)
-	} else {
+	default:
 		replicas, err = r.newReplicas(ctx)
 	}
 	if err != nil {

@@ -9,10 +9,10 @@ import (
 	"lifeboat/activities"
 )
 
-// Nil receivers name activities for the compiler; they are never called.
+// These receivers name activities for the compiler; they are never called.
 var (
 	cloudActs   *activities.Cloud
-	hostActs    *activities.Host
+	hostActs    = activities.NewHost(nil)
 	controlActs *activities.Control
 )
 
@@ -166,8 +166,12 @@ func (s *server) sourceSilent(ctx workflow.Context, err error) {
 	}
 	s.Health, s.HealthReason = HealthSourceUnreachable, "agent "+s.Stream.Source+" does not answer: "+words(err)
 	var timeout *temporal.TimeoutError
-	if errors.As(err, &timeout) {
+	silent := errors.As(err, &timeout)
+	if silent {
 		s.HealthReason = "agent " + s.Stream.Source + " does not answer; is lifeboat-worker running next to the disks?"
+	}
+	if s.Spec.Agentless() {
+		s.Health, s.HealthReason = s.workerSilent(ctx, err, silent)
 	}
 	s.publish(ctx)
 	stream := s.Stream
@@ -209,7 +213,7 @@ func phaseOf(d Direction, stage string) (Phase, bool) {
 // refreshPoints fetches the catalogue from the agent that keeps it. When the
 // agent is away the list stays as it was: a later point refreshes it.
 func (s *server) refreshPoints(ctx workflow.Context) {
-	direction, agent := s.Direction, s.targetSite().Agent
+	direction, agent := s.Direction, s.targetAgent()
 	var points []activities.Point
 	err := workflow.ExecuteActivity(s.t.bestEffort(ctx, HostQueue(agent), "list recovery points of "+s.Spec.Name), hostActs.ListPoints,
 		activities.StreamInput{Stream: s.streamID(), Epoch: s.Epoch}).Get(ctx, &points)

@@ -2,11 +2,11 @@ package workflows
 
 import (
 	"slices"
-	"time"
 
 	"go.temporal.io/sdk/workflow"
 
 	"lifeboat/activities"
+	"lifeboat/workflows/plan"
 )
 
 func (s *server) streamInput() activities.StreamInput {
@@ -47,6 +47,7 @@ func (s *server) stop(ctx workflow.Context) error {
 // set changes bandwidth, interval or automatic resume while replication runs.
 func (s *server) set(ctx workflow.Context, req SetRequest) (ServerView, error) {
 	return s.run(ctx, CmdSet, func(ctx workflow.Context) error {
+		least := plan.MinimumInterval(s.Spec.Transfer, s.sourceSite())
 		next := s.Settings
 		if req.BytesPerSecond != nil {
 			next.BytesPerSecond, next.Calendar = *req.BytesPerSecond, ""
@@ -60,8 +61,8 @@ func (s *server) set(ctx workflow.Context, req SetRequest) (ServerView, error) {
 		if req.AutoResume != nil {
 			next.AutoResume = *req.AutoResume
 		}
-		if next.BytesPerSecond < 0 || next.Interval < time.Second {
-			return invalid("bandwidth must not be negative and the interval at least 1s")
+		if next.BytesPerSecond < 0 || next.Interval < least {
+			return invalid("bandwidth must not be negative and the interval at least %s", plan.Duration(least))
 		}
 		return s.applySettings(ctx, next)
 	})
@@ -106,7 +107,7 @@ func (s *server) lockPoint(ctx workflow.Context, req LockRequest) (ServerView, e
 		return ServerView{}, err
 	}
 	defer s.mu.Unlock()
-	err := workflow.ExecuteActivity(s.t.mutate(ctx, HostQueue(s.targetSite().Agent), "lock point "+req.ID), hostActs.LockPoint,
+	err := workflow.ExecuteActivity(s.t.mutate(ctx, HostQueue(s.targetAgent()), "lock point "+req.ID), hostActs.LockPoint,
 		activities.PointInput{Stream: s.streamID(), ID: req.ID, On: req.Locked}).Get(ctx, nil)
 	for i := range s.Points {
 		if err == nil && s.Points[i].ID == req.ID {
@@ -119,6 +120,10 @@ func (s *server) lockPoint(ctx workflow.Context, req LockRequest) (ServerView, e
 // checkEdit refuses what cannot change while a server is protected.
 func (s *server) checkEdit(req editRequest) error {
 	a, b := s.Spec, req.Spec
+	if a.Transfer != b.Transfer && (s.Stream != nil || len(s.Replicas)+len(s.Points) > 0) {
+		return Refused(Refusal{Subject: s.Plan + "/" + s.Spec.Name, Phase: s.Phase, Allowed: s.Allowed(),
+			Reason: "the transfer cannot change while there are recovery points: remove the server, then add it again"})
+	}
 	moved := a.Source != b.Source || a.Primary != b.Primary || a.Recovery != b.Recovery || !slices.Equal(a.Disks, b.Disks)
 	if moved && !slices.Contains([]Phase{PhaseInstalling, PhaseInitFailed, PhaseInitialized}, s.Phase) {
 		return Refused(Refusal{Subject: s.Plan + "/" + s.Spec.Name, Phase: s.Phase, Allowed: s.Allowed(),
@@ -159,7 +164,7 @@ func (s *server) dropProtection(ctx workflow.Context) error {
 		return err
 	}
 	target := s.targetSite()
-	err := workflow.ExecuteActivity(s.t.critical(ctx, HostQueue(target.Agent), "forget replication at "+target.Agent), hostActs.ForgetTarget,
+	err := workflow.ExecuteActivity(s.t.critical(ctx, HostQueue(s.targetAgent()), "forget replication at "+s.targetAgent()), hostActs.ForgetTarget,
 		activities.StreamInput{Stream: s.streamID(), Epoch: s.Epoch}).Get(ctx, nil)
 	if err != nil {
 		return err
@@ -168,6 +173,10 @@ func (s *server) dropProtection(ctx workflow.Context) error {
 	_, err = s.clean(ctx, activities.CleanUpInput{Scope: s.roleScope(target, activities.RolePoint), IncludeKept: true}, "delete recovery points")
 	if err != nil {
 		return err
+	}
+	if s.Spec.Agentless() {
+		s.dropSourceSnapshots(ctx)
+		return nil
 	}
 	return s.dropReplicas(ctx)
 }

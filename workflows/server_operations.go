@@ -153,7 +153,7 @@ func (s *server) undone(ctx workflow.Context, req endRequest) error {
 // streamNotStarted keeps the server in real-time with its points when replication
 // could not be started again: the source is gone, and following will tell.
 func (s *server) streamNotStarted(after string, err error) {
-	s.Stream = &Stream{ID: s.streamID(), Epoch: s.Epoch, Source: s.sourceSite().Agent, Target: s.targetSite().Agent}
+	s.Stream = &Stream{ID: s.streamID(), Epoch: s.Epoch, Source: s.sourceAgent(), Target: s.targetAgent()}
 	s.Health, s.HealthReason = HealthSourceUnreachable, "after "+after+" replication could not be started again: "+words(err)+
 		"; when the source is back, stop and start replication: it goes on as a delta"
 }

@@ -102,7 +102,7 @@ func (s *server) resumeProtection(ctx workflow.Context) error {
 	if err := switchTraffic(ctx, s.t, &s.Spec, s.Spec.Primary, &info, s.Plan, epoch); err != nil {
 		return err
 	}
-	if err := s.adoptReplicas(ctx); err != nil {
+	if err := s.releaseRecovered(ctx, true); err != nil {
 		return err
 	}
 	return s.startReplication(ctx)
@@ -141,7 +141,7 @@ func (s *server) reverseRegister(ctx workflow.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, agent := range []string{s.Spec.Primary.Agent, s.Spec.Recovery.Agent} {
+	for _, agent := range s.agentsToward(s.Spec.Primary) {
 		if _, err := s.identity(ctx, agent); err != nil {
 			return err
 		}
@@ -165,8 +165,7 @@ func (s *server) reverseUnregister(ctx workflow.Context) error {
 	return nil
 }
 
-// register protects the server at the primary site again: → initialized. The
-// recovered server's disks become replicas, so that replication starts as a delta.
+// register protects the server at the primary site again: → initialized.
 func (s *server) register(ctx workflow.Context) error {
 	if err := s.dropReverse(ctx); err != nil {
 		return err
@@ -174,8 +173,9 @@ func (s *server) register(ctx workflow.Context) error {
 	if s.Restored != nil {
 		s.Primary = s.Restored
 	}
+	verified := s.FailedBackOK
 	s.Restored, s.RestoredBy, s.FailedBackOK = nil, "", false
-	if err := s.adoptReplicas(ctx); err != nil {
+	if err := s.releaseRecovered(ctx, verified); err != nil {
 		return err
 	}
 	s.setPhase(ctx, PhaseInitialized, "")
@@ -206,7 +206,8 @@ func (s *server) dropReverse(ctx workflow.Context) error {
 	}
 	if s.RestoredBy != "" {
 		err := workflow.ExecuteActivity(s.t.critical(ctx, CloudQueue(site(s.Spec.Primary)), "hand the restored server over"), cloudActs.KeepResources,
-			activities.KeepInput{Scope: activities.Scope{Site: site(s.Spec.Primary), Plan: s.Plan, Server: s.Spec.Name, Operation: s.RestoredBy}}).Get(ctx, nil)
+			activities.KeepInput{Scope: activities.Scope{Site: site(s.Spec.Primary), Plan: s.Plan, Server: s.Spec.Name, Operation: s.RestoredBy},
+				NewRole: activities.RoleProduction}).Get(ctx, nil)
 		if err != nil {
 			return err
 		}

@@ -44,7 +44,10 @@ func (s *server) examine(ctx workflow.Context) error {
 	if len(info.Disks) == 0 {
 		return invalid("server %s has no disk to protect", s.Spec.Source)
 	}
-	for _, agent := range []string{s.Spec.Primary.Agent, s.Spec.Recovery.Agent} {
+	if err := s.checkBoot(info); err != nil {
+		return err
+	}
+	for _, agent := range s.agentsToward(s.Spec.Recovery) {
 		if _, err := s.identity(ctx, agent); err != nil {
 			return err
 		}
@@ -116,7 +119,7 @@ func (s *server) startReplication(ctx workflow.Context) error {
 	s.setPhase(ctx, PhaseStarting, "")
 	undo.push(func(workflow.Context) error { s.setPhase(ctx, PhaseInitialized, ""); return nil })
 	err := s.refreshSource(ctx)
-	if err == nil && len(s.Replicas) == 0 {
+	if err == nil && len(s.Replicas) == 0 && !s.Spec.Agentless() {
 		undo.push(func(ctx workflow.Context) error { return s.dropReplicas(ctx) })
 		s.Replicas, err = s.createReplicas(ctx, s.Primary)
 	}
@@ -169,7 +172,10 @@ func (s *server) dropReplicas(ctx workflow.Context) error {
 // startStream lets the target agent receive and the source agent send, at the
 // entity's epoch. Both calls may be repeated.
 func (s *server) startStream(ctx workflow.Context) error {
-	source, target := s.sourceSite().Agent, s.targetSite().Agent
+	if s.Spec.Agentless() {
+		return s.startAgentless(ctx)
+	}
+	source, target := s.sourceAgent(), s.targetAgent()
 	sender, err := s.identity(ctx, source)
 	if err != nil {
 		return err
@@ -198,7 +204,7 @@ func (s *server) startStream(ctx workflow.Context) error {
 // that does not answer is left behind: the receiver refuses it from now on.
 func (s *server) stopStream(ctx workflow.Context) error {
 	in := activities.StreamInput{Stream: s.streamID(), Epoch: s.Epoch}
-	source, target := s.sourceSite().Agent, s.targetSite().Agent
+	source, target := s.sourceAgent(), s.targetAgent()
 	if s.Stream != nil {
 		in.Epoch = s.Stream.Epoch
 	}

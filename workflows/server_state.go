@@ -80,7 +80,8 @@ func settingsOf(spec plan.ResolvedServer) activities.StreamSettings {
 
 // site turns a plan's site into the one that activities know.
 func site(s plan.Site) activities.Site {
-	return activities.Site{Name: s.Name, Provider: s.Provider, Account: s.Account, Region: s.Region, Zone: s.Zone, Directory: s.Directory}
+	return activities.Site{Name: s.Name, Provider: s.Provider, Account: s.Account, Region: s.Region, Zone: s.Zone, Directory: s.Directory,
+		Role: s.Role, ExternalID: s.ExternalID, Bucket: s.Bucket, VPC: s.VPC}
 }
 
 // source and target sites of the current direction.
@@ -96,6 +97,26 @@ func (s *ServerState) targetSite() plan.Site {
 		return s.Spec.Primary
 	}
 	return s.Spec.Recovery
+}
+
+// targetAgent keeps the recovery points.
+func (s *ServerState) targetAgent() string { return s.targetSite().Agent }
+
+// sourceAgent makes them. Without agents both ends are one queue, near the points: it
+// must be there when the source is not.
+func (s *ServerState) sourceAgent() string {
+	if s.Spec.Agentless() {
+		return s.targetAgent()
+	}
+	return s.sourceSite().Agent
+}
+
+// agentsToward lists the agents that must answer before data can move to a site.
+func (s *ServerState) agentsToward(target plan.Site) []string {
+	if s.Spec.Agentless() {
+		return []string{target.Agent}
+	}
+	return []string{s.Spec.Primary.Agent, s.Spec.Recovery.Agent}
 }
 
 // sourceServer is the server whose disks are replicated.
