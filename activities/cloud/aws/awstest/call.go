@@ -11,7 +11,8 @@ import (
 type Error struct {
 	Code    string
 	Message string
-	Status  int // of HTTP; 0 = 400
+	Status  int    // of HTTP; 0 = 400
+	Reason  string // member Reason of the errors that have one, in JSON
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }

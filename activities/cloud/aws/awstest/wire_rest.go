@@ -205,7 +205,11 @@ func failJSON(rw http.ResponseWriter, f *Error) {
 	rw.Header().Set("x-amzn-ErrorType", f.Code)
 	rw.Header().Set("Content-Type", "application/json")
 	rw.WriteHeader(statusOf(f))
-	_ = json.NewEncoder(rw).Encode(map[string]string{"__type": f.Code, "Message": f.Message, "message": f.Message})
+	body := map[string]string{"__type": f.Code, "Message": f.Message, "message": f.Message}
+	if f.Reason != "" {
+		body["Reason"] = f.Reason
+	}
+	_ = json.NewEncoder(rw).Encode(body)
 }
 
 func escape(b *bytes.Buffer, s string) { _ = xml.EscapeText(b, []byte(s)) }
