@@ -1,0 +1,171 @@
+package agentless
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"lifeboat/activities/cloud"
+	"lifeboat/replication"
+)
+
+// cached is the state as last read or written, nil when it was not read yet.
+func (s *stream) cached() *state {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+func (s *stream) forgetCached() { s.keep(nil, "") }
+
+func (s *stream) keep(st *state, version string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state, s.version = st, version
+}
+
+// load returns the state: what this engine knows when it runs the stream, since every
+// write of another one then shows as a conflict; else what the site says.
+func (s *stream) load(ctx context.Context) (*state, error) {
+	if st := s.cached(); st != nil && st.Owner == s.engine.owner {
+		return st, nil
+	}
+	st, err := s.read(ctx)
+	if cloud.IsNotFound(err) {
+		err = fmt.Errorf("%w: %s: its state is not at site %s any more; start it again", replication.ErrUnknownStream, s.name, s.target.Name)
+	}
+	return st, err
+}
+
+// read asks the site.
+func (s *stream) read(ctx context.Context) (*state, error) {
+	docs, err := s.engine.config.Documents(ctx, s.target)
+	if err != nil {
+		return nil, s.atTarget(err)
+	}
+	doc, err := docs.Document(ctx, documentName(s.name))
+	if cloud.IsNotFound(err) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, s.atTarget(err)
+	}
+	st, err := decodeState(doc.Name, doc.Data)
+	if err != nil {
+		return nil, err
+	}
+	s.keep(st, doc.Version)
+	return st, nil
+}
+
+func (s *stream) atTarget(err error) error {
+	return fmt.Errorf("state of stream %s at site %s: %w", s.name, s.target.Name, err)
+}
+
+// changeTries bounds how often a change is begun again because others changed too.
+const changeTries = 20
+
+// change makes a changed state durable and current. fn may be called several times, each
+// time with a copy of what is there; when somebody else wrote in between, or when the
+// answer of a write was lost, with what that write left. An error of fn ends it.
+func (s *stream) change(ctx context.Context, fn func(*state) error) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	for try := 1; ; try++ {
+		written, err := s.tryChange(ctx, fn)
+		if err == nil && written || err != nil && cloud.CodeOf(err) != cloud.Conflict {
+			return err
+		}
+		if try == changeTries {
+			return s.atTarget(fmt.Errorf("others change it all the time: %w", err))
+		}
+	}
+}
+
+// tryChange changes once; not written without an error means: again.
+func (s *stream) tryChange(ctx context.Context, fn func(*state) error) (written bool, err error) {
+	docs, err := s.engine.config.Documents(ctx, s.target)
+	if err != nil {
+		return false, s.atTarget(err)
+	}
+	s.mu.Lock()
+	before, version := s.state, s.version
+	s.mu.Unlock()
+	if before == nil {
+		before, err = s.read(ctx)
+		if err != nil && !cloud.IsNotFound(err) {
+			return false, err
+		}
+		s.mu.Lock()
+		version = s.version
+		s.mu.Unlock()
+		if err != nil {
+			before, version = &state{}, ""
+		}
+	}
+	next, err := before.clone()
+	if err != nil {
+		return false, err
+	}
+	if err := fn(next); err != nil {
+		return false, err
+	}
+	if next.same(before) {
+		return true, nil
+	}
+	return s.write(ctx, docs, next, version)
+}
+
+// write stores a state on top of a version.
+func (s *stream) write(ctx context.Context, docs cloud.Documents, next *state, version string) (written bool, err error) {
+	raw, err := next.encode()
+	if err != nil {
+		return false, err
+	}
+	doc, err := docs.PutDocument(ctx, cloud.Document{Name: documentName(s.name), Data: raw, Version: version})
+	if err == nil {
+		s.keep(next, doc.Version)
+		return true, nil
+	}
+	if class := cloud.ClassOf(err); cloud.CodeOf(err) != cloud.Conflict && class != cloud.Retry {
+		return false, s.atTarget(err)
+	}
+	// The write may have got through, and a conflict may be with it: the stamp tells.
+	s.forgetCached()
+	now, rerr := s.read(ctx)
+	switch {
+	case rerr == nil && now.Stamp == next.Stamp:
+		return true, nil
+	case cloud.CodeOf(err) == cloud.Conflict && (rerr == nil || cloud.IsNotFound(rerr)):
+		return false, nil
+	}
+	return false, s.atTarget(errors.Join(err, rerr))
+}
+
+// own is change for the engine that runs the stream: errLost when another one does.
+func (s *stream) own(ctx context.Context, fn func(*state) error) error {
+	return s.change(ctx, func(st *state) error {
+		if st.Owner != s.engine.owner {
+			return errLost
+		}
+		return fn(st)
+	})
+}
+
+// known is change for a stream that has to be there.
+func (s *stream) known(ctx context.Context, fn func(*state) error) error {
+	err := s.change(ctx, func(st *state) error {
+		if st.Spec.Stream == "" {
+			return fmt.Errorf("%w: %s: its state is not at site %s any more; start it again", replication.ErrUnknownStream, s.name, s.target.Name)
+		}
+		return fn(st)
+	})
+	if err == nil {
+		s.show()
+		s.poke()
+	}
+	return err
+}
+
+func sameSpec(a, b Spec) bool { return reflect.DeepEqual(a, b) }
