@@ -30,6 +30,8 @@ func TestDependenciesPointOneWay(t *testing.T) {
 			"the core moves volumes, whatever they are"},
 		{"lifeboat/replication/store", []string{"go.temporal.io/", "lifeboat/replication$", "lifeboat/replication/delta", "lifeboat/activities", "lifeboat/workflows"},
 			"a store of recovery points is a volume to the core"},
+		{"lifeboat/replication/ebs", []string{"go.temporal.io/", "lifeboat/replication$", "lifeboat/replication/delta", "lifeboat/activities", "lifeboat/workflows"},
+			"a snapshot in blocks is a volume to the core"},
 	} {
 		t.Run(rule.pkg, func(t *testing.T) {
 			t.Parallel()
