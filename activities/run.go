@@ -19,6 +19,8 @@ type Progress struct {
 	Note string `json:"note,omitempty"` // what it waits for, in words
 	// Before is what an address pointed to before this activity moved it.
 	Before *string `json:"before,omitempty"`
+	// Devices of disks, by name, where a server had them before this activity changed it.
+	Devices map[string]string `json:"devices,omitempty"`
 }
 
 // tracker holds the progress of one running activity.

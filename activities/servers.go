@@ -12,7 +12,8 @@ import (
 // started again before the launch counts as failed.
 const launchTries = 3
 
-// LaunchServer launches a server on the given disks and waits until it runs.
+// LaunchServer launches a server on the given disks and waits until it runs. Where
+// servers start from images, one is made of the disks' snapshots and deleted again.
 func (c *Cloud) LaunchServer(ctx context.Context, in LaunchServerInput) (ServerInfo, error) {
 	return run(ctx, func(ctx context.Context) (ServerInfo, error) {
 		p, err := c.Open(ctx, in.Scope.Site)
@@ -24,13 +25,11 @@ func (c *Cloud) LaunchServer(ctx context.Context, in LaunchServerInput) (ServerI
 			return ServerInfo{}, err
 		}
 		launch := cloud.LaunchServer{Type: in.Type, CPU: in.CPU, Memory: in.Memory, Network: in.NetworkID, IP: in.IP, Ports: in.Ports, Launch: in.Launch}
-		if servers.LaunchSource() == cloud.FromImage {
-			launch.Image, err = c.imageFor(ctx, p, in)
-		} else {
-			launch.Disks, err = serverDisks(in)
-		}
-		if err != nil {
-			return ServerInfo{}, err
+		fromImage := servers.LaunchSource() == cloud.FromImage
+		if !fromImage {
+			if launch.Disks, err = serverDisks(in); err != nil {
+				return ServerInfo{}, err
+			}
 		}
 		if len(in.Disks) > 0 {
 			launch.DiskType = in.Disks[0].Type
@@ -38,10 +37,21 @@ func (c *Cloud) LaunchServer(ctx context.Context, in LaunchServerInput) (ServerI
 		m := making[cloud.Server]{p: p, t: c.Timing, scope: in.Scope, kind: cloud.KindServer, step: in.Step, name: in.Name,
 			start: func(ctx context.Context, create cloud.Create) (cloud.Server, error) {
 				launch.Create = create
+				if fromImage {
+					if launch.Image, err = c.imageFor(ctx, p, in); err != nil {
+						return cloud.Server{}, err
+					}
+				}
 				return servers.StartLaunch(ctx, launch)
 			},
 			get: servers.Server, list: servers.Servers, of: ofServer}
 		s, err := c.launched(ctx, servers, m)
+		if err == nil && fromImage {
+			s, err = c.ownDisks(ctx, p, servers, s, in)
+		}
+		if err == nil && fromImage {
+			err = c.dropImages(ctx, p, in.Scope)
+		}
 		if err != nil {
 			return ServerInfo{}, err
 		}

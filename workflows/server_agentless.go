@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"lifeboat/activities"
+	"lifeboat/activities/cloud"
 	"lifeboat/workflows/plan"
 )
 
@@ -73,21 +74,27 @@ func (s *server) checkBoot(info activities.ServerInfo) error {
 	return nil
 }
 
-// dropSourceSnapshots deletes what agentless replication has left at the source site:
-// the last snapshots, which the next ones would have built upon. A site that does not
-// answer holds nothing up. One that was given up in a disaster is not asked at all.
-func (s *server) dropSourceSnapshots(ctx workflow.Context) {
-	source := s.sourceSite()
-	note := fmt.Sprintf("snapshots of server %s may be left at site %s: they are deleted when replication home begins or ends, or by hand", s.Spec.Name, source.Name)
-	var counts activities.Counts
-	err := errors.New("not asked")
-	if !slices.Contains(s.Notes, fencingNote) {
-		err = workflow.ExecuteActivity(s.t.bestEffort(ctx, CloudQueue(site(source)), "delete the last snapshots at "+source.Name), cloudActs.CleanUp,
-			activities.CleanUpInput{Scope: s.roleScope(source, activities.RolePoint), IncludeKept: true}).Get(ctx, &counts)
-	}
-	s.Notes = slices.DeleteFunc(s.Notes, func(n string) bool { return n == note })
-	if err != nil || counts.Left > 0 {
-		s.Notes = append(s.Notes, note)
+// sourceGivenUp tells that the source site was given up in a disaster: nothing asks it.
+func (s *ServerState) sourceGivenUp() bool {
+	return s.Direction == Forward && slices.Contains(s.Notes, fencingNote)
+}
+
+// dropBases deletes the snapshots that copies were made from, and that the next ones would
+// have built upon. A site that does not answer holds nothing up.
+func (s *server) dropBases(ctx workflow.Context) {
+	for _, where := range []plan.Site{s.sourceSite(), s.targetSite()} {
+		note := fmt.Sprintf("snapshots of server %s may be left at site %s: they go when replication home ends, or by hand (tag %s=%s)",
+			s.Spec.Name, where.Name, cloud.TagRole, activities.RoleBase)
+		var counts activities.Counts
+		err := errors.New("not asked")
+		if where != s.sourceSite() || !s.sourceGivenUp() {
+			err = workflow.ExecuteActivity(s.t.bestEffort(ctx, CloudQueue(site(where)), "delete what copies were made from at "+where.Name), cloudActs.CleanUp,
+				activities.CleanUpInput{Scope: s.roleScope(where, activities.RoleBase), IncludeKept: true}).Get(ctx, &counts)
+		}
+		s.Notes = slices.DeleteFunc(s.Notes, func(n string) bool { return n == note })
+		if err != nil || counts.Left > 0 {
+			s.Notes = append(s.Notes, note)
+		}
 	}
 }
 

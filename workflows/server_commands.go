@@ -175,7 +175,7 @@ func (s *server) dropProtection(ctx workflow.Context) error {
 		return err
 	}
 	if s.Spec.Agentless() {
-		s.dropSourceSnapshots(ctx)
+		s.dropBases(ctx)
 		return nil
 	}
 	return s.dropReplicas(ctx)

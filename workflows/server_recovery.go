@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"encoding/json"
+	"slices"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -49,6 +50,7 @@ func (s *server) cancelFailover(ctx workflow.Context) error {
 		return err
 	}
 	s.Primary = &started
+	s.Notes = slices.DeleteFunc(s.Notes, func(n string) bool { return n == fencingNote })
 	if err := s.dropRecovered(ctx); err != nil {
 		return err
 	}
@@ -99,6 +101,7 @@ func (s *server) resumeProtection(ctx workflow.Context) error {
 		return err
 	}
 	s.Epoch, s.Direction, s.Primary = epoch, Forward, &info
+	s.Notes = slices.DeleteFunc(s.Notes, func(n string) bool { return n == fencingNote })
 	if err := switchTraffic(ctx, s.t, &s.Spec, s.Spec.Primary, &info, s.Plan, epoch); err != nil {
 		return err
 	}

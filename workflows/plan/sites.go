@@ -107,6 +107,17 @@ func (p *Plan) checkAWSRole(es *Errors, key string, s Site) {
 	}
 }
 
+// ParseCloud reads the account and region of a cloud from PROVIDER/ACCOUNT/REGION, as workers
+// are told which they serve.
+func ParseCloud(text string) (Site, error) {
+	provider, rest, _ := strings.Cut(text, "/")
+	account, region, _ := strings.Cut(rest, "/")
+	if provider != ProviderAWS || !awsAccount.MatchString(account) || !awsRegion.MatchString(region) {
+		return Site{}, fmt.Errorf("%q: write aws/ACCOUNT/REGION, for example aws/123456789012/eu-central-1", text)
+	}
+	return Site{Provider: provider, Account: account, Region: region}, nil
+}
+
 // checkApart refuses a pair of one zone: what takes one of its sites away takes the other, too.
 func (p *Plan) checkApart(es *Errors, key string, pair SitePair) {
 	var l lookup
