@@ -190,3 +190,57 @@ type Alerts interface {
 	PutMeasurements(ctx context.Context, list []Measurement) error
 	SendAlert(ctx context.Context, a Alert) error
 }
+
+// Places between which a switch chooses.
+const (
+	SwitchPrimary   = "primary"
+	SwitchSecondary = "secondary"
+)
+
+// Switches move the traffic of a name without the control plane of DNS: what decides is prepared
+// in time, and lies at the site that takes over. They are for the disaster in which the control
+// plane, too, is away. All calls for a name are made at one site, the one of the secondary.
+type Switches interface {
+	// PrepareSwitch makes a name answer with the primary record, and with the secondary one while it
+	// is switched to that. Both have the same name, type and TTL; simple records of the name give way
+	// to them. Again with other values changes those, and leaves the position. NotReady is to be
+	// waited for: until then nothing was changed. Poll Change until Available.
+	PrepareSwitch(ctx context.Context, zone, token string, primary, secondary Record) (Change, error)
+	// FlipSwitch puts the switch of a name to SwitchPrimary or SwitchSecondary; there already is nil.
+	// It needs nothing but the site. NotFound is a name that was not prepared.
+	FlipSwitch(ctx context.Context, name, active string) error
+	// ActiveSwitch tells the position of a switch; name servers follow it within a minute or so.
+	ActiveSwitch(ctx context.Context, name string) (string, error)
+}
+
+// RestoreServer asks for disks of a server to be put back, in place, to what snapshots hold.
+type RestoreServer struct {
+	Create
+	Server string        `json:"server"`
+	Disks  []RestoreDisk `json:"disks"`
+}
+
+// RestoreDisk is one of them. Disk is the one that the server has now; its place gets a disk made of the snapshot.
+type RestoreDisk struct {
+	Disk       string `json:"disk"`
+	SnapshotID string `json:"snapshot_id"`
+}
+
+// Restore is how far it is: Creating with a Message of what is waited for, or Available.
+type Restore struct {
+	State   State  `json:"state"`
+	Message string `json:"message,omitempty"`
+	// Undo holds what the disks held before, Disks those that are in their places, both in the order asked for.
+	// The earlier disks stay, detached, until the caller deletes them.
+	Undo  []Snapshot `json:"undo"`
+	Disks []string   `json:"disks"`
+}
+
+// Restorer puts a server back without making another one: it keeps its identifier, addresses and place behind load
+// balancers. Disks other than the one that it boots from need a stopped server, else Conflict; the boot disk alone
+// may be replaced while it runs, which reboots it.
+type Restorer interface {
+	// RestoreServer goes on with a restore as far as it can without waiting. The same token again goes on where
+	// it is, after a crash, too: call it until Available. It cuts the disks for Undo before it changes anything.
+	RestoreServer(ctx context.Context, in RestoreServer) (Restore, error)
+}
