@@ -11,7 +11,8 @@
 // Name; lifeboat-request, a digest of the request that it was made by, so that a token that comes again with
 // another request is refused; lifeboat-time, the instant that a snapshot holds (copies keep the original's);
 // lifeboat-machine, what a machine image needs to know of the machine that a snapshot was cut from;
-// lifeboat-ports, the ports of a server; and lifeboat-devices, the names of disks, on images and servers:
+// lifeboat-ports, the ports of a server; lifeboat-place, the device that
+// a restored volume is for; and lifeboat-devices, the names of disks, on images and servers:
 //
 //	lifeboat-devices = root=/dev/xvda,data=/dev/sdf
 //
@@ -20,22 +21,21 @@
 //
 // # Launch settings
 //
-// cloud.LaunchServer.Launch may hold these keys; others are refused, but those that begin with another
-// provider's name and a dot:
+// cloud.LaunchServer.Launch may hold these keys. Others are left alone: they are those of another provider that the
+// server comes from. What a protected server has of them, Server tells, as far as it holds at other sites, too.
 //
-//	instance-profile   name or ARN of the IAM instance profile
-//	key-pair           name of the key pair
-//	security-groups    identifiers, separated by commas; empty = the default group of the VPC
-//	kms-key            key that the new volumes are encrypted with
-//	substitutes        instance types to try in order when there is no capacity of the wanted one
-//	families           families of types to choose from, in order of preference, when CPU and memory are
-//	                   asked for (default: see types.go)
-//	architecture       x86_64 or arm64; default that of the image
-//	user-data          text for the machine's first start; cloud.LaunchServer.UserData comes before it
-//	iops, throughput   of the new gp3, io1 and io2 volumes (throughput in MiB/s, gp3 only)
+//	instance-profile     name or ARN of the IAM instance profile
+//	key-pair             name of the key pair
+//	security-groups      identifiers, or names in the VPC, separated by commas; empty = the VPC's default group
+//	kms-key              key that the new volumes are encrypted with
+//	substitutes          instance types to try in order when there is no capacity of the wanted one
+//	families             families of types to choose from, in order of preference, when CPU and memory are asked
+//	                     for instead of a type (default: see types.go)
+//	user-data            text for the machine's first start; cloud.LaunchServer.UserData comes before it
+//	iops, throughput     of the new volumes (throughput in MiB/s, gp3 only)
 //	initialization-rate  MiB/s (100 to 300) at which new volumes are filled from their snapshots, for money
-//	monitoring         "detailed" for metrics each minute
-//	imds               "optional" admits the first version of the metadata service; default: only the second
-//	tenancy            default or dedicated
+//	imds                 "optional" admits version 1 of the metadata service; default: version 2 only
+//	monitoring           "detailed" for metrics of each minute
+//	tenancy              "dedicated" for hardware that no other account uses
 //	capacity-reservation identifier of the reservation to launch into
 package aws

@@ -26,10 +26,11 @@ const (
 	tagMachine = "lifeboat-machine"
 	tagPorts   = "lifeboat-ports"
 	tagDevices = "lifeboat-devices"
+	tagPlace   = "lifeboat-place"
 )
 
 // hiddenTags are not shown as tags of the contract.
-var hiddenTags = []string{tagName, tagRequest, tagTime, tagMachine, tagPorts, tagDevices}
+var hiddenTags = []string{tagName, tagRequest, tagTime, tagMachine, tagPorts, tagDevices, tagPlace}
 
 // tagMap reads tags of EC2.
 func tagMap(tags []types.Tag) map[string]string {
