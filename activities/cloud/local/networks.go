@@ -3,6 +3,7 @@ package local
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -35,6 +36,9 @@ func (p *Provider) StartCreateNetwork(ctx context.Context, in cloud.CreateNetwor
 	prefix, err := checkCIDR(op, in.CIDR, isolation)
 	if err != nil {
 		return cloud.Network{}, err
+	}
+	if isolation == nil && p.options.SharedLoopback && loopback.Contains(prefix.Addr()) {
+		isolation = errors.New("as this program wants it")
 	}
 	var n cloud.Network
 	err = p.store.update(ctx, func(t *tx) error {

@@ -29,6 +29,9 @@ type Options struct {
 	// LockWait bounds how long a call waits for the state of the site while
 	// another process writes it; 0 = 30 s.
 	LockWait time.Duration
+	// SharedLoopback makes networks within 127.0.0.0/8 ranges of the machine's own loopback network
+	// also where they could be namespaces: every process of the machine reaches their servers.
+	SharedLoopback bool
 }
 
 // Provider is a site in a data directory. It implements every capability of
