@@ -1,0 +1,404 @@
+package awstest
+
+import (
+	"cmp"
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"lifeboat/activities/cloud"
+	"lifeboat/activities/cloud/local"
+)
+
+// hosts run the instances of a region of an account: a site of the local provider, whose servers are
+// processes of this machine. Without Options.Guest there is none, and instances only have states.
+type hosts struct {
+	background
+	cloud *Cloud
+	dir   string
+
+	mu       sync.Mutex
+	provider *local.Provider
+
+	routing sync.Mutex // one public address is pointed at a time
+}
+
+// guest is the process of an instance.
+type guest struct{ server string }
+
+// guestWait bounds how long a process may take to start or to end.
+const guestWait = time.Minute
+
+func newHosts(c *Cloud, dir string) *hosts {
+	h := &hosts{cloud: c, dir: dir}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	return h
+}
+
+// site opens the local site at its first use.
+func (h *hosts) site(ctx context.Context) (*local.Provider, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.provider != nil {
+		return h.provider, nil
+	}
+	p, err := local.Open(ctx, cloud.Site{Name: "hosts", Provider: "local", Directory: h.dir}, local.Options{SharedLoopback: true})
+	if err == nil {
+		h.provider = p
+	}
+	return p, err
+}
+
+// close ends all guests, and removes what ran them; the volumes stay where they are.
+func (h *hosts) close() error {
+	h.cancel()
+	h.work.Wait()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.provider == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), guestWait)
+	defer cancel()
+	return h.provider.Destroy(ctx)
+}
+
+// guestSpec is all that starting a process needs, copied while the lock was held.
+type guestSpec struct {
+	token, subnet, cidr, kind string
+	memory                    int64
+	cpus                      int
+	rootDevice                string
+	Guest
+}
+
+// guestOf describes an instance for who runs it. The lock is held.
+func (c *Call) guestOf(i *instance) guestSpec {
+	userData, err := base64.StdEncoding.DecodeString(i.userData)
+	if err != nil {
+		userData = []byte(i.userData) // RunInstances refused anything else
+	}
+	i.starts++
+	spec := guestSpec{
+		token: fmt.Sprintf("%s-%d", i.ID, i.starts), subnet: i.iface.subnet.ID, cidr: i.iface.subnet.cidr.String(), kind: i.kind.name,
+		memory: i.kind.memory << 20, cpus: int(i.kind.vcpus), rootDevice: i.rootDevice,
+		Guest: Guest{ID: i.ID, PrivateIP: i.iface.ip.String(), UserData: string(userData), Tags: maps.Clone(i.Tags)},
+	}
+	for _, v := range c.attachedVolumes(i.ID) {
+		spec.Disks = append(spec.Disks, GuestDisk{Device: v.attachmentTo(i.ID).device, VolumeID: v.ID, Path: v.path})
+	}
+	return spec
+}
+
+// diskName is how a guest knows a disk: the name that the instance's tag lifeboat-devices gives to the device
+// ("root=/dev/xvda,data=/dev/sdf"), or the device without its directory.
+func diskName(tags map[string]string, device string) string {
+	for pair := range strings.SplitSeq(tags["lifeboat-devices"], ",") {
+		if name, at, ok := strings.Cut(strings.TrimSpace(pair), "="); ok && at == device && name != "" {
+			return name
+		}
+	}
+	return strings.TrimPrefix(device, "/dev/")
+}
+
+// start runs the process of an instance and waits until it runs.
+func (h *hosts) start(c *Cloud, r *Region, i *instance) (*guest, error) {
+	if c.Guest == nil {
+		return nil, nil
+	}
+	c.mu.Lock()
+	spec := c.inside(r.Account, r.Name).guestOf(i)
+	c.mu.Unlock()
+	ctx, cancel := context.WithTimeout(h.ctx, guestWait)
+	defer cancel()
+	p, err := h.site(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in, err := h.launch(ctx, p, spec, c.Options.Guest(spec.Guest))
+	if err != nil {
+		return nil, err
+	}
+	s, err := p.StartLaunch(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	g := &guest{server: s.ID}
+	err = pollGuest(ctx, func() (bool, error) {
+		if s, err = p.Server(ctx, g.server); err != nil {
+			return false, err
+		}
+		if s.State != cloud.Running && s.State != cloud.Starting {
+			return false, fmt.Errorf("the guest is %s: %s", s.State, s.Message)
+		}
+		return s.State == cloud.Running, nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, h.end(g, true))
+	}
+	return g, nil
+}
+
+// launch prepares network and disks of a guest.
+func (h *hosts) launch(ctx context.Context, p *local.Provider, spec guestSpec, program Program) (in cloud.LaunchServer, err error) {
+	in = cloud.LaunchServer{
+		Create: cloud.Create{Token: spec.token, Name: spec.ID, Tags: spec.Tags}, Type: spec.kind, CPU: spec.cpus, Memory: spec.memory,
+		IP: spec.PrivateIP, Ports: program.Ports, UserData: spec.UserData, Launch: program.Launch,
+	}
+	network, err := p.StartCreateNetwork(ctx, cloud.CreateNetwork{Create: cloud.Create{Token: spec.subnet, Name: spec.subnet}, CIDR: spec.cidr})
+	if err != nil {
+		return in, err
+	}
+	in.Network = network.ID
+	for _, d := range spec.Disks {
+		disk, err := p.StartCreateDisk(ctx, cloud.CreateDisk{Create: cloud.Create{Token: d.VolumeID, Name: d.VolumeID}, Source: d.Path})
+		if err != nil {
+			return in, err
+		}
+		in.Disks = append(in.Disks, cloud.ServerDisk{Name: diskName(spec.Tags, d.Device), DiskID: disk.ID, Device: d.Device, Boot: d.Device == spec.rootDevice})
+	}
+	return in, nil
+}
+
+// end ends a guest, by force or in good order, and waits until it is gone; none is nil.
+func (h *hosts) end(g *guest, force bool) error {
+	if g == nil {
+		return nil
+	}
+	if h.ctx.Err() != nil {
+		return nil // close ends them all
+	}
+	ctx, cancel := context.WithTimeout(h.ctx, guestWait)
+	defer cancel()
+	p, err := h.site(ctx)
+	if err != nil {
+		return err
+	}
+	if !force {
+		if err := p.StopServer(ctx, g.server, false); err != nil {
+			return cloud.IgnoreNotFound(err)
+		}
+		err := pollGuest(ctx, func() (bool, error) {
+			s, err := p.Server(ctx, g.server)
+			return s.State == cloud.Stopped || s.State == cloud.Failing, err
+		})
+		if err != nil {
+			return cloud.IgnoreNotFound(err)
+		}
+	}
+	if err := p.TerminateServer(ctx, g.server); err != nil {
+		return cloud.IgnoreNotFound(err)
+	}
+	return pollGuest(ctx, func() (bool, error) {
+		_, err := p.Server(ctx, g.server)
+		return cloud.IsNotFound(err), cloud.IgnoreNotFound(err)
+	})
+}
+
+// pollGuest polls a condition until it holds or ctx ends.
+func pollGuest(ctx context.Context, holds func() (bool, error)) error {
+	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		ok, err := holds()
+		if err != nil || ok {
+			return err
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-ctx.Done():
+			t.Stop()
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// allocate reserves a public address.
+func (h *hosts) allocate(ctx context.Context, token string) (id, public string, err error) {
+	p, err := h.site(ctx)
+	if err != nil {
+		return "", "", err
+	}
+	a, err := p.AllocateAddress(ctx, cloud.Create{Token: token})
+	return a.ID, a.Public, err
+}
+
+// release gives a public address back.
+func (h *hosts) release(ctx context.Context, a *elasticIP) error {
+	if err := h.route(ctx, a); err != nil {
+		return err
+	}
+	p, err := h.site(ctx)
+	if err != nil {
+		return err
+	}
+	return p.ReleaseAddress(ctx, a.local)
+}
+
+// route points a public address to the process of the instance that has it, or nowhere. The lock is
+// not held: whoever comes last sees what was decided last.
+func (h *hosts) route(ctx context.Context, a *elasticIP) error {
+	h.routing.Lock()
+	defer h.routing.Unlock()
+	h.cloud.mu.Lock()
+	server := ""
+	if a.iface != nil && a.iface.instance != nil && a.iface.instance.guest != nil {
+		server = a.iface.instance.guest.server
+	}
+	h.cloud.mu.Unlock()
+	p, err := h.site(ctx)
+	if err != nil {
+		return err
+	}
+	if server == "" {
+		return p.DisassociateAddress(ctx, a.local)
+	}
+	// An instance that ends at this moment takes its process along.
+	return cloud.IgnoreNotFound(p.AssociateAddress(ctx, a.local, server, true))
+}
+
+// reroute makes the public address of an instance lead to it as it runs now. The lock is not held.
+func (s *computeState) reroute(c *Cloud, i *instance) {
+	c.mu.Lock()
+	a := s.addressOf(i.iface)
+	c.mu.Unlock()
+	if a == nil || c.Guest == nil || s.hosts.ctx.Err() != nil {
+		return
+	}
+	if err := s.hosts.route(s.hosts.ctx, a); err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		i.reasonCode, i.reason = "Server.InternalError", "the public address does not lead to the instance: "+err.Error()
+	}
+}
+
+// dropGuestNetwork forgets the network of a subnet that is deleted. The lock is held, so that it is done later.
+func (s *computeState) dropGuestNetwork(id string) {
+	h := s.hosts
+	h.work.Go(func() {
+		h.mu.Lock()
+		p := h.provider
+		h.mu.Unlock()
+		if p == nil {
+			return
+		}
+		if n, err := p.Network(h.ctx, id); err == nil {
+			_ = p.DeleteNetwork(h.ctx, n.ID) // what is left is removed with the site
+		}
+	})
+}
+
+// guestServer finds the process of an instance that runs. The lock is not held.
+func (c *Cloud) guestServer(ctx context.Context, instanceID string) (*local.Provider, string, error) {
+	c.mu.Lock()
+	var h *hosts
+	server := ""
+	for _, r := range c.regions {
+		s := part[computeState](r)
+		if i := s.instances[instanceID]; i != nil && i.guest != nil {
+			h, server = s.hosts, i.guest.server
+		}
+	}
+	c.mu.Unlock()
+	if h == nil {
+		return nil, "", fmt.Errorf("awstest: instance %s has no process: it does not run, or Options.Guest is not set: %w", instanceID, os.ErrNotExist)
+	}
+	p, err := h.site(ctx)
+	return p, server, err
+}
+
+// KillGuest ends the process of an instance as a crash does: the API goes on to say that the instance runs, and
+// its status checks fail.
+func (c *Cloud) KillGuest(ctx context.Context, instanceID string) error {
+	p, server, err := c.guestServer(ctx, instanceID)
+	if err != nil {
+		return err
+	}
+	if err := p.StopServer(ctx, server, true); err != nil {
+		return err
+	}
+	return pollGuest(ctx, func() (bool, error) {
+		s, err := p.Server(ctx, server)
+		return s.State == cloud.Stopped, err
+	})
+}
+
+// guestAlive tells whether the process of an instance runs. Without Options.Guest a running instance always does.
+func (c *Cloud) guestAlive(ctx context.Context, instanceID string) bool {
+	if c.Guest == nil {
+		return true
+	}
+	p, server, err := c.guestServer(ctx, instanceID)
+	if err != nil {
+		return false
+	}
+	s, err := p.Server(ctx, server)
+	return err == nil && s.State == cloud.Running
+}
+
+// pauseLimit is longer than any snapshot takes.
+const pauseLimit = 30 * time.Second
+
+// guestScript begins to run a script on the guest of an instance, as its most privileged user; poll tells how far it
+// is. The same token never runs twice. The lock is not held.
+func guestScript(ctx context.Context, c *Cloud, instanceID, token, content string, env map[string]string, timeout time.Duration) (poll func(context.Context) (cloud.ScriptRun, error), err error) {
+	p, server, err := c.guestServer(ctx, instanceID)
+	if err != nil {
+		return nil, err
+	}
+	run, err := p.StartScript(ctx, cloud.RunScript{Token: token, Server: server, Content: content, Env: env, Timeout: timeout})
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (cloud.ScriptRun, error) { return p.ScriptRun(ctx, run.ID) }, nil
+}
+
+// restart ends the process of an instance in good order, calls between, and starts it again. The lock is not held.
+func (s *computeState) restart(c *Cloud, r *Region, i *instance, between func() error) error {
+	i.turn.Lock()
+	defer i.turn.Unlock()
+	c.mu.Lock()
+	running := i.state == "running"
+	g := i.guest
+	c.mu.Unlock()
+	err := s.hosts.end(g, false)
+	err = cmp.Or(err, between())
+	if !running {
+		return err
+	}
+	g, serr := s.hosts.start(c, r, i)
+	c.mu.Lock()
+	i.guest = g
+	c.mu.Unlock()
+	s.reroute(c, i)
+	return errors.Join(err, serr)
+}
+
+func init() {
+	pauseGuest = func(c *Call, instanceID string) func() {
+		p, server, err := c.guestServer(c.HTTP.Context(), instanceID)
+		if err != nil {
+			return nil // it does not run: nothing writes
+		}
+		resume, err := p.PauseServer(c.HTTP.Context(), server, pauseLimit)
+		if err != nil {
+			return nil // it has just ended
+		}
+		return func() { _ = resume() } // a guest that died meanwhile has nothing to resume
+	}
+	restartGuest = func(c *Call, instanceID string, between func() error) error {
+		c.mu.Lock()
+		s := c.compute()
+		i := s.instances[instanceID]
+		c.mu.Unlock()
+		if i == nil {
+			return between()
+		}
+		return s.restart(c.Cloud, c.Region, i, between)
+	}
+}
