@@ -322,7 +322,7 @@ func (c *Call) deleteWithImage(id string) types.SnapshotReturnCodes {
 	}
 	s, err := c.ownSnapshot(id)
 	if err != nil {
-		return types.SnapshotReturnCodesWarnClientError
+		return types.SnapshotReturnCodesErrorCodeClientError
 	}
 	c.dropSnapshot(s)
 	return types.SnapshotReturnCodesSuccess
