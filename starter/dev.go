@@ -21,12 +21,14 @@ import (
 	"lifeboat/internal/logging"
 	"lifeboat/internal/temporalserver"
 	"lifeboat/workflows"
+	"lifeboat/workflows/plan"
 )
 
 // devOptions are the flags of dev.
 type devOptions struct {
 	data         string
 	sites        []string
+	clouds       []string
 	port, uiPort int
 	timeouts     string
 	worker       string
@@ -58,6 +60,7 @@ workers, then Temporal; a second one kills them. Servers of local sites go on ru
 	flags := cmd.Flags()
 	flags.StringVar(&o.data, "data", "", "data directory (default $LIFEBOAT_DATA, else .lifeboat)")
 	flags.StringArrayVar(&o.sites, "site", nil, "NAME=DIR of one more local site (repeatable)")
+	flags.StringArrayVar(&o.clouds, "cloud", nil, "aws/ACCOUNT/REGION that the worker serves, too, with the credentials of the environment (repeatable)")
 	flags.IntVar(&o.port, "port", 0, "port of Temporal (default: as before, else 7233 or a free one)")
 	flags.IntVar(&o.uiPort, "ui-port", 0, "port of the Web UI (default: as before, else 8233 or a free one)")
 	flags.StringVar(&o.timeouts, "timeouts", "standard", "time-outs of the workers: standard or fast (for trying out failures)")
@@ -124,6 +127,11 @@ func (a *app) prepareDev(o devOptions) (*devRun, error) {
 	asked, err := parseSites(o.sites)
 	if err != nil {
 		return nil, err
+	}
+	for _, c := range o.clouds {
+		if _, err := plan.ParseCloud(c); err != nil {
+			return nil, usagef("--cloud %v", err)
+		}
 	}
 	if o.timeouts != "standard" && o.timeouts != "fast" {
 		return nil, usagef("--timeouts %q: there are standard and fast", o.timeouts)
@@ -207,6 +215,9 @@ func (d *devRun) startWorkers() {
 	for _, name := range names {
 		control = append(control, "--site", name+"="+d.state.Sites[name])
 	}
+	for _, c := range d.options.clouds {
+		control = append(control, "--cloud", c)
+	}
 	d.addChild("worker", control)
 	for _, name := range names {
 		agent := append([]string{"--roles", "agent", "--agent", name}, common...)
@@ -243,8 +254,9 @@ func (d *devRun) awaitPollers(ctx context.Context) error {
 	}
 	queues := []queue{{workflows.TaskQueue, false}, {workflows.TaskQueue, true}}
 	for _, name := range sortedKeys(d.state.Sites) {
-		site := activities.Site{Name: name, Provider: "local"}
-		queues = append(queues, queue{workflows.CloudQueue(site), true}, queue{workflows.HostQueue(name), true})
+		site := plan.Site{Name: name, Provider: plan.ProviderLocal}
+		queues = append(queues, queue{workflows.CloudQueue(activities.Site{Name: name, Provider: site.Provider}), true},
+			queue{workflows.HostQueue(name), true}, queue{workflows.HostQueue(plan.AgentlessName(site)), true})
 	}
 	for looks := 0; len(queues) > 0; looks++ {
 		polled, err := h.Polled(waiting, queues[0].name, queues[0].activities)

@@ -168,27 +168,51 @@ func planChanges(before, after plan.Resolved) string {
 	return strings.Join(changes, " ")
 }
 
-// warnOfUnpolled names the queues of a plan's sites and agents that nobody takes
-// tasks from: what the plan asks for would wait for ever.
-func (a *app) warnOfUnpolled(ctx context.Context, h house, spec plan.Resolved) error {
-	for _, name := range sortedKeys(spec.Sites) {
-		site := spec.Sites[name]
-		agent := site.Agent
-		if agent == "" {
-			agent = site.Name
+// neededQueue is a task queue that a plan needs, and what serves it.
+type neededQueue struct{ name, mend string }
+
+// queuesOf lists the task queues of a plan: of its sites, and of what moves its data.
+func queuesOf(spec plan.Resolved) (needed []neededQueue) {
+	add := func(q neededQueue) {
+		if !slices.ContainsFunc(needed, func(other neededQueue) bool { return other.name == q.name }) {
+			needed = append(needed, q)
 		}
-		cloudQueue := workflows.CloudQueue(activities.Site{Name: site.Name, Provider: site.Provider, Account: site.Account, Region: site.Region, Zone: site.Zone, Directory: site.Directory})
-		for _, needed := range []struct{ queue, mend string }{
-			{cloudQueue, fmt.Sprintf("lifeboat-worker --roles cloud --site %s=%s", site.Name, site.Directory)},
-			{workflows.HostQueue(agent), fmt.Sprintf("lifeboat-worker --roles agent --agent %s --site %s=%s", agent, site.Name, site.Directory)},
-		} {
-			polled, err := h.Polled(ctx, needed.queue, true)
-			if err != nil {
-				return err
+	}
+	serve := func(s plan.Site, role string) string {
+		if s.Provider != plan.ProviderLocal {
+			return fmt.Sprintf("`lifeboat-worker --roles cloud --cloud %s/%s/%s --data DIR`", s.Provider, s.Account, s.Region)
+		}
+		return fmt.Sprintf("`lifeboat dev --site %[1]s=%[2]s` or `lifeboat-worker --roles %[3]s --site %[1]s=%[2]s`", s.Name, s.Directory, role)
+	}
+	for _, name := range sortedKeys(spec.Sites) {
+		s := spec.Sites[name]
+		add(neededQueue{workflows.CloudQueue(activities.Site{Name: s.Name, Provider: s.Provider, Account: s.Account, Region: s.Region}), serve(s, "cloud")})
+	}
+	for _, server := range spec.Servers {
+		for _, s := range []plan.Site{server.Primary, server.Recovery} {
+			q := neededQueue{workflows.HostQueue(s.Agent), serve(s, "agent --agent "+s.Agent)}
+			switch {
+			case server.Agentless():
+				q.mend = serve(s, "cloud --data DIR")
+			case s.Provider != plan.ProviderLocal:
+				q.mend = "`lifeboat-worker --roles agent --agent " + s.Agent + "` next to its disks"
 			}
-			if !polled {
-				a.say("warning: task queue %s: no worker takes its tasks (start `lifeboat dev --site %s=%s` or `%s`)", needed.queue, site.Name, site.Directory, needed.mend)
-			}
+			add(q)
+		}
+	}
+	return needed
+}
+
+// warnOfUnpolled names the queues of a plan that nobody takes tasks from: what the plan
+// asks for would wait for ever.
+func (a *app) warnOfUnpolled(ctx context.Context, h house, spec plan.Resolved) error {
+	for _, needed := range queuesOf(spec) {
+		polled, err := h.Polled(ctx, needed.name, true)
+		if err != nil {
+			return err
+		}
+		if !polled {
+			a.say("warning: task queue %s: no worker takes its tasks (start %s)", needed.name, needed.mend)
 		}
 	}
 	return nil
@@ -269,6 +293,9 @@ func planTable(w io.Writer, p workflows.PlanView) {
 		at := "serves at " + orDash(p.Active[name])
 		if s, there := p.Spec.Server(name); there {
 			at += fmt.Sprintf(", protected %s to %s", s.Primary.Name, s.Recovery.Name)
+			if s.Agentless() {
+				at += " by " + s.Transfer
+			}
 		}
 		row(w, "server "+name, at)
 	}

@@ -16,6 +16,7 @@ import (
 	"lifeboat/activities"
 	"lifeboat/internal/dial"
 	"lifeboat/workflows"
+	"lifeboat/workflows/plan"
 )
 
 // standInWorker takes the flags of lifeboat-worker and polls the same queues,
@@ -57,6 +58,7 @@ func standInWorker(args []string) int {
 			for _, site := range *sites {
 				name, _, _ := strings.Cut(site, "=")
 				add(workflows.CloudQueue(activities.Site{Name: name, Provider: "local"}), worker.Options{DisableWorkflowWorker: true})
+				add(workflows.HostQueue(plan.AgentlessName(plan.Site{Name: name, Provider: "local"})), worker.Options{DisableWorkflowWorker: true})
 			}
 		case "agent":
 			add(workflows.HostQueue(*agent), worker.Options{DisableWorkflowWorker: true})

@@ -14,11 +14,12 @@ import (
 	"go.uber.org/zap"
 
 	"lifeboat/activities"
+	"lifeboat/activities/agentless"
 	"lifeboat/activities/cloud"
-	"lifeboat/activities/cloud/local"
 	"lifeboat/internal/dial"
 	"lifeboat/internal/logging"
 	"lifeboat/workflows"
+	"lifeboat/workflows/plan"
 )
 
 // stopTimeout is how long running activities may take to yield when the process ends.
@@ -28,7 +29,8 @@ const stopTimeout = 10 * time.Second
 type process struct {
 	options
 	log      *zap.Logger
-	sites    map[string]cloud.Site
+	sites    map[string]cloud.Site // local ones, by name
+	clouds   []cloud.Site          // provider, account and region
 	timing   workflows.Timing
 	poll     activities.Timing
 	provider *activities.Sites
@@ -50,9 +52,19 @@ func newProcess(o options) (*process, error) {
 		}
 		p.sites[name] = cloud.Site{Name: name, Provider: "local", Directory: dir}
 	}
+	for _, c := range o.clouds {
+		read, err := plan.ParseCloud(c)
+		if err != nil {
+			return nil, fmt.Errorf("--cloud %w", err)
+		}
+		site := cloud.Site{Provider: read.Provider, Account: read.Account, Region: read.Region}
+		if !slices.Contains(p.clouds, site) {
+			p.clouds = append(p.clouds, site)
+		}
+	}
 	switch o.timeouts {
 	case "standard":
-		p.timing, p.poll = workflows.Standard(), activities.LocalTiming() // all sites of this worker are local
+		p.timing, p.poll = workflows.Standard(), activities.LocalTiming() // clouds: see pollOf
 	case "fast":
 		p.timing, p.poll = workflows.Fast(), activities.FastTiming()
 	default:
@@ -63,29 +75,13 @@ func newProcess(o options) (*process, error) {
 			return nil, fmt.Errorf("--roles %q: choose from control, cloud, agent", r)
 		}
 	}
-	p.provider = activities.NewSites(p.open)
+	p.provider = activities.NewSites(p.openAny)
 	return p, nil
 }
 
 func (p *process) has(role string) bool { return slices.Contains(p.roles, role) }
 
-// open opens a site's provider. A local site is served only under the directory
-// that this worker was given: a plan cannot reach elsewhere.
-func (p *process) open(ctx context.Context, s cloud.Site) (cloud.Provider, error) {
-	known, ok := p.sites[s.Name]
-	if !ok || s.Provider != "local" {
-		return nil, cloud.E(cloud.Unsupported, "Open", "site "+s.Name, "this worker does not serve it",
-			"start lifeboat-worker (or lifeboat dev) with --site "+s.Name+"=DIR", nil)
-	}
-	if s.Directory != "" && s.Directory != known.Directory {
-		return nil, cloud.E(cloud.InvalidInput, "Open", "site "+s.Name,
-			fmt.Sprintf("the plan says directory %s, this worker serves %s", s.Directory, known.Directory), "make the two agree", nil)
-	}
-	return local.Open(ctx, known, local.Options{Log: logging.Slog(p.log)})
-}
-
-// run serves all roles until ctx ends. The agent's engine starts first and does not
-// need Temporal.
+// run serves all roles until ctx ends. The engines start first and do not need Temporal.
 func (p *process) run(ctx context.Context) (err error) {
 	defer func() {
 		if cerr := p.provider.Close(); err == nil {
@@ -101,6 +97,11 @@ func (p *process) run(ctx context.Context) (err error) {
 		defer stop()
 		host = activities.NewHost(engine)
 	}
+	engines, stopEngines, err := p.startEngines(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopEngines()
 	c, err := p.connect(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -115,7 +116,7 @@ func (p *process) run(ctx context.Context) (err error) {
 		}
 	}
 	fatal := make(chan error, 1)
-	workers := p.workers(c, host, fatal)
+	workers := p.workers(c, host, engines, fatal)
 	for _, w := range workers {
 		if err := w.Start(); err != nil {
 			return fmt.Errorf("worker: %w", err)
@@ -153,7 +154,7 @@ func (p *process) connect(ctx context.Context) (client.Client, error) {
 }
 
 // workers of all roles, one for each task queue.
-func (p *process) workers(c client.Client, host *activities.Host, fatal chan<- error) []worker.Worker {
+func (p *process) workers(c client.Client, host *activities.Host, engines map[string]*agentless.Engine, fatal chan<- error) []worker.Worker {
 	options := worker.Options{WorkerStopTimeout: stopTimeout, OnFatalError: func(err error) {
 		select {
 		case fatal <- err:
@@ -170,11 +171,7 @@ func (p *process) workers(c client.Client, host *activities.Host, fatal chan<- e
 		all = append(all, w)
 	}
 	if p.has("cloud") {
-		for _, site := range p.sites {
-			w := worker.New(c, workflows.CloudQueue(site), activitiesOnly)
-			activities.RegisterCloud(w, &activities.Cloud{Open: p.provider.Open, Timing: p.poll})
-			all = append(all, w)
-		}
+		all = append(all, p.cloudWorkers(c, engines, activitiesOnly)...)
 	}
 	if host != nil {
 		w := worker.New(c, workflows.HostQueue(p.agent), activitiesOnly)

@@ -19,6 +19,7 @@ type planFile struct {
 	servers []string // names, also at the primary site
 	every   string   // default 1s
 	policy  string   // more keys of the point policy
+	tier    string   // more keys of the tier
 	spec    string   // more keys of the plan
 	launch  string   // replaces cpu and memory and the health check
 }
@@ -71,10 +72,10 @@ spec:
   pointPolicies:
     - {name: often, every: %s%s}
   tiers:
-    - {name: gold, strategy: replicate, pointPolicy: often}
+    - {name: gold, strategy: replicate, pointPolicy: often%s}
 %s
   servers:
-`, h.site("primary"), h.site("recovery"), h.range24(), recovery, p.every, p.policy, p.spec)
+`, h.site("primary"), h.site("recovery"), h.range24(), recovery, p.every, p.policy, p.tier, p.spec)
 	for i, name := range p.servers {
 		fmt.Fprintf(&b, "    - {name: %[1]s, tier: gold, sitePair: main, source: %[1]s, launch: {ip: %[2]s, publicIP: %[1]s, %[3]s}}\n",
 			name, h.recovered(i), p.launch)
