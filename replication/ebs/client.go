@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -30,13 +31,56 @@ type Status struct {
 	Message string // why it is error
 }
 
+// Limits bound what all clients of one account and region do together.
+type Limits struct {
+	inFlight                int
+	slots                   chan struct{}
+	buffers                 sync.Pool
+	get, put, list, changes *pace
+}
+
+// Rates are requests a second; 0 is the default quota of an account.
+type Rates struct{ Get, Put, List, Change float64 }
+
+// The requests for blocks that are under way at once, if nothing else is asked for, and at most:
+// each holds 512 KiB, so that all blocks of an account and region stay below 56 MiB.
+const (
+	defaultInFlight = 64
+	maxInFlight     = 112
+)
+
+// NewLimits bounds the requests for blocks that are under way at once (0 is 64, and 112 the most that
+// is taken), and all requests a second.
+func NewLimits(inFlight int, r Rates) *Limits {
+	if inFlight <= 0 {
+		inFlight = defaultInFlight
+	}
+	inFlight = min(inFlight, maxInFlight)
+	return &Limits{
+		inFlight: inFlight, slots: make(chan struct{}, inFlight), buffers: sync.Pool{New: func() any { return new([BlockSize]byte) }},
+		get: newPace(r.Get, 1000), put: newPace(r.Put, 1000), list: newPace(r.List, 50), changes: newPace(r.Change, 10),
+	}
+}
+
+// take waits for the buffer of a request; giveBack it.
+func (l *Limits) take(ctx context.Context) (*[BlockSize]byte, error) {
+	select {
+	case l.slots <- struct{}{}:
+		return l.buffers.Get().(*[BlockSize]byte), nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (l *Limits) giveBack(b *[BlockSize]byte) {
+	l.buffers.Put(b)
+	<-l.slots
+}
+
 // Options of a client. The zero value has the documented limits.
 type Options struct {
-	// InFlight bounds the requests for blocks that are under way at once; each holds 512 KiB. The
-	// default is 64, which is 32 MiB; at most 112 are taken.
-	InFlight int
-	// Rates bound requests a second; 0 is the default quota of an account.
-	Rates Rates
+	// Limits are shared with the other clients of the account and region; nil = the client has its own.
+	Limits *Limits
 	// Retry is how long a request is made again that is throttled or not answered; default 5 minutes.
 	Retry time.Duration
 	// Visible is how long a snapshot that was just begun may be unknown when it is written to;
@@ -52,20 +96,12 @@ type Options struct {
 	Describe func(ctx context.Context, snapshot string) (Status, error)
 }
 
-// Rates are requests a second.
-type Rates struct{ Get, Put, List, Change float64 }
-
-// maxInFlight keeps the blocks of a client below 56 MiB.
-const maxInFlight = 112
-
 // Client reads and writes blocks of an account and region, within its limits. It may be used by
 // many goroutines.
 type Client struct {
 	api API
 	o   Options
-	// slots are the buffers of requests under way; nil ones are not made yet.
-	slots                   chan []byte
-	get, put, list, changes *pace
+	*Limits
 }
 
 // NewClient makes a client.
@@ -75,38 +111,15 @@ func NewClient(api API, o Options) *Client {
 			*v = d
 		}
 	}
-	if o.InFlight <= 0 {
-		o.InFlight = 64
-	}
-	o.InFlight = min(o.InFlight, maxInFlight)
 	defaults(&o.Retry, 5*time.Minute)
 	defaults(&o.Visible, 2*time.Minute)
 	defaults(&o.Poll, time.Second)
 	defaults(&o.Seal, 5*time.Minute)
-	c := &Client{
-		api: api, o: o, slots: make(chan []byte, o.InFlight),
-		get: newPace(o.Rates.Get, 1000), put: newPace(o.Rates.Put, 1000), list: newPace(o.Rates.List, 50), changes: newPace(o.Rates.Change, 10),
+	if o.Limits == nil {
+		o.Limits = NewLimits(0, Rates{})
 	}
-	for range o.InFlight {
-		c.slots <- nil
-	}
-	return c
+	return &Client{api: api, o: o, Limits: o.Limits}
 }
-
-// take gives the buffer of a request; give it back.
-func (c *Client) take(ctx context.Context) ([]byte, error) {
-	select {
-	case b := <-c.slots:
-		if b == nil {
-			b = make([]byte, BlockSize)
-		}
-		return b, nil
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-func (c *Client) giveBack(b []byte) { c.slots <- b }
 
 const (
 	// requestTime bounds one request: a block on a line of 100 kbit/s.

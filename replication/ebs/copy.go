@@ -39,6 +39,8 @@ type Result struct {
 	Full bool
 	// Read and Written count blocks of this run, Known those that an earlier run wrote.
 	Read, Written, Known int64
+	// Lost are snapshots that the service gave up during this run: somebody has to delete them.
+	Lost []string
 }
 
 // lostMost bounds how often a run begins anew because its snapshot was given up.
@@ -70,7 +72,8 @@ func (c Copy) Run(ctx context.Context) (res Result, err error) {
 			return res, err
 		}
 	}
-	for attempt, lost := 0, 0; ; attempt++ {
+	var lost []string
+	for attempt := 0; ; attempt++ {
 		p, n, err := c.To.begin(ctx, c.Spec, attempt)
 		if errors.Is(err, ErrNotFound) && c.Base != "" {
 			return c.full(ctx) // the parent is gone
@@ -79,16 +82,19 @@ func (c Copy) Run(ctx context.Context) (res Result, err error) {
 			return res, err
 		}
 		attempt = n
-		res = Result{Snapshot: p.id, Bytes: c.Spec.gib() * gib, Full: c.Base == ""}
+		res = Result{Snapshot: p.id, Bytes: c.Spec.gib() * gib, Full: c.Base == "", Lost: lost}
 		if err = c.fill(ctx, p, list, &res); err == nil {
 			return res, p.sums.remove()
 		}
-		if lost++; errors.Is(err, ErrLost) && lost < lostMost {
-			err = p.sums.remove()
-		} else {
-			err = errors.Join(err, p.sums.close())
+		if !errors.Is(err, ErrLost) {
+			return res, errors.Join(err, p.sums.close())
 		}
-		if err != nil {
+		lost = append(lost, p.id)
+		res.Lost = lost
+		if len(lost) == lostMost {
+			return res, errors.Join(err, p.sums.remove())
+		}
+		if err := p.sums.remove(); err != nil {
 			return res, err
 		}
 	}
@@ -165,7 +171,7 @@ func (t *transfer) run(ctx context.Context) error {
 			return nil
 		})
 	})
-	for range t.To.o.InFlight {
+	for range t.To.inFlight {
 		g.Go(func() error {
 			for b := range jobs {
 				if err := t.block(ctx, b); err != nil {
@@ -189,11 +195,12 @@ func (t *transfer) block(ctx context.Context, b listed) error {
 		t.count(0, 0, 1)
 		return nil
 	}
-	buf, err := t.To.take(ctx)
+	held, err := t.To.take(ctx)
 	if err != nil {
 		return err
 	}
-	defer t.To.giveBack(buf)
+	defer t.To.giveBack(held)
+	buf := held[:]
 	sum, err := t.From.read(ctx, t.Snapshot, b, buf)
 	if err != nil {
 		return err

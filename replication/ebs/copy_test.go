@@ -49,10 +49,10 @@ type pair struct {
 	copy     ebs.Copy
 }
 
-func newPair(t testing.TB, o ebs.Options, size int64, blocks map[int64][]byte) *pair {
+func newPair(t testing.TB, inFlight int, o ebs.Options, size int64, blocks map[int64][]byte) *pair {
 	t.Helper()
 	p := &pair{from: newService(), to: newService()}
-	p.copy = ebs.Copy{From: p.from.client(t, o), To: p.to.client(t, o), Spec: ebs.Spec{Token: "copy 1", State: t.TempDir()}}
+	p.copy = ebs.Copy{From: p.from.client(t, inFlight, o), To: p.to.client(t, inFlight, o), Spec: ebs.Spec{Token: "copy 1", State: t.TempDir()}}
 	p.copy.Snapshot = p.from.add(size, blocks)
 	return p
 }
@@ -79,7 +79,7 @@ func TestAFullCopyHasTheSameBytes(t *testing.T) {
 	t.Parallel()
 	blocks := many(150)
 	blocks[999] = make([]byte, ebs.BlockSize) // listed, and zeros
-	p := newPair(t, ebs.Options{}, 1, blocks)
+	p := newPair(t, 0, ebs.Options{}, 1, blocks)
 	var done, total int64
 	p.copy.Report = func(d, all int64) { done, total = d, all }
 	p.copy.Spec.Tags = map[string]string{"a": "1"}
@@ -99,12 +99,12 @@ func TestAFullCopyHasTheSameBytes(t *testing.T) {
 
 func TestAnEmptySnapshotIsCopied(t *testing.T) {
 	t.Parallel()
-	require.Zero(t, newPair(t, ebs.Options{}, 1, nil).run(t).Written)
+	require.Zero(t, newPair(t, 0, ebs.Options{}, 1, nil).run(t).Written)
 }
 
 func TestACopyOnABaseMovesOnlyWhatChanged(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, ebs.Options{}, 1, many(200))
+	p := newPair(t, 0, ebs.Options{}, 1, many(200))
 	base := p.run(t)
 	p.copy.Base, p.copy.Spec.Parent, p.copy.Spec.Token = p.copy.Snapshot, base.Snapshot, "copy 2"
 
@@ -130,7 +130,7 @@ func TestACopyOnABaseMovesOnlyWhatChanged(t *testing.T) {
 
 func TestACopyCanBeLargerButNotSmaller(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, ebs.Options{}, 2, disk(1, 4000))
+	p := newPair(t, 0, ebs.Options{}, 2, disk(1, 4000))
 	p.copy.Spec.Bytes = 3*gib - 5
 	require.EqualValues(t, 3*gib, p.run(t).Bytes)
 	p.copy.Spec.Bytes, p.copy.Spec.Token = gib, "smaller"
@@ -147,7 +147,7 @@ func TestABaseThatCannotBeUsedCostsAFullCopy(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPair(t, ebs.Options{}, 1, disk(1, 2, 3))
+			p := newPair(t, 0, ebs.Options{}, 1, disk(1, 2, 3))
 			base := p.run(t)
 			p.copy.Base, p.copy.Spec.Parent, p.copy.Spec.Token = p.copy.Snapshot, base.Snapshot, "copy 2"
 			p.copy.Snapshot = p.from.add(1, disk(3, 4))
@@ -162,7 +162,7 @@ func TestABaseThatCannotBeUsedCostsAFullCopy(t *testing.T) {
 func TestACopyThatWasKilledGoesOn(t *testing.T) {
 	t.Parallel()
 	for _, remembered := range []bool{true, false} {
-		p := newPair(t, ebs.Options{InFlight: 4}, 1, many(300))
+		p := newPair(t, 4, ebs.Options{}, 1, many(300))
 		if !remembered {
 			p.copy.Spec.State = ""
 		}
@@ -189,7 +189,7 @@ func TestACopyThatWasKilledGoesOn(t *testing.T) {
 
 func TestACopyEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, ebs.Options{InFlight: 4}, 1, many(100))
+	p := newPair(t, 4, ebs.Options{}, 1, many(100))
 	ctx, stop := context.WithCancelCause(t.Context())
 	p.to.before = func(string, int64) error {
 		if p.to.count("put") == 50 {
@@ -217,7 +217,7 @@ func TestASnapshotThatWasGivenUpIsBegunAnew(t *testing.T) {
 	}
 	t.Run("between two runs", func(t *testing.T) {
 		t.Parallel()
-		p := newPair(t, ebs.Options{InFlight: 4}, 1, many(50))
+		p := newPair(t, 4, ebs.Options{}, 1, many(50))
 		p.to.before = func(op string, _ int64) error {
 			if op == "put" && p.to.count("put") > 20 {
 				return errKilled
@@ -234,7 +234,7 @@ func TestASnapshotThatWasGivenUpIsBegunAnew(t *testing.T) {
 	})
 	t.Run("in the middle", func(t *testing.T) {
 		t.Parallel()
-		p := newPair(t, ebs.Options{InFlight: 4}, 1, many(50))
+		p := newPair(t, 4, ebs.Options{}, 1, many(50))
 		var once atomic.Bool
 		p.to.before = func(op string, _ int64) error {
 			if op == "put" && p.to.count("put") > 20 && !once.Swap(true) {
@@ -245,24 +245,35 @@ func TestASnapshotThatWasGivenUpIsBegunAnew(t *testing.T) {
 		p.run(t)
 		require.Len(t, p.to.snapshots, 2)
 	})
+	t.Run("and deleted", func(t *testing.T) {
+		t.Parallel()
+		p := newPair(t, 0, ebs.Options{}, 1, disk(1))
+		p.copy.Base, p.copy.Spec.Parent = p.from.add(1, disk(2)), p.to.add(1, disk(2))
+		first := p.run(t)
+		p.to.change(func() { p.to.make(1); delete(p.to.snapshots, first.Snapshot) })
+		res := p.run(t)
+		require.NotEqual(t, first.Snapshot, res.Snapshot)
+		require.False(t, res.Full)
+	})
 	t.Run("always", func(t *testing.T) {
 		t.Parallel()
-		p := newPair(t, ebs.Options{InFlight: 4}, 1, many(5))
+		p := newPair(t, 4, ebs.Options{}, 1, many(5))
 		p.to.before = func(op string, _ int64) error {
 			if op == "complete" {
 				lose(p.to)
 			}
 			return nil
 		}
-		_, err := p.copy.Run(t.Context())
+		res, err := p.copy.Run(t.Context())
 		require.ErrorIs(t, err, ebs.ErrLost)
 		require.ErrorContains(t, err, "timed out")
+		require.Len(t, res.Lost, 3)
 	})
 }
 
 func TestAnAnswerThatWasLostDoesNotMatter(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, ebs.Options{}, 1, many(20))
+	p := newPair(t, 0, ebs.Options{}, 1, many(20))
 	// Another run of the same copy completes the snapshot while this one writes.
 	other := p.copy
 	other.Spec.State = t.TempDir()
@@ -284,7 +295,7 @@ func TestPassingErrorsAreWaitedFor(t *testing.T) {
 		&types.RequestThrottledException{}, &types.ServiceQuotaExceededException{}, &types.ConcurrentLimitExceededException{},
 		&types.InternalServerException{}, apiError("ThrottlingException"),
 	} {
-		p := newPair(t, ebs.Options{InFlight: 8}, 1, many(30))
+		p := newPair(t, 8, ebs.Options{}, 1, many(30))
 		fail := func(s *service) {
 			s.before = func(op string, _ int64) error {
 				if s.count(op)%5 == 1 {
@@ -308,7 +319,7 @@ func TestWhatDoesNotPassIsSaidByKind(t *testing.T) {
 		{&types.InternalServerException{}, ebs.ErrUnavailable},
 		{&types.ResourceNotFoundException{}, ebs.ErrNotFound},
 	} {
-		p := newPair(t, ebs.Options{Retry: time.Millisecond}, 1, disk(1))
+		p := newPair(t, 0, ebs.Options{Retry: time.Millisecond}, 1, disk(1))
 		p.to.before = func(op string, _ int64) error {
 			if op == "start" {
 				return c.err
@@ -323,7 +334,7 @@ func TestWhatDoesNotPassIsSaidByKind(t *testing.T) {
 
 func TestASpoiledBlockIsNeverCopied(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, ebs.Options{}, 1, disk(1, 2, 3))
+	p := newPair(t, 0, ebs.Options{}, 1, disk(1, 2, 3))
 	var spoiled atomic.Int64
 	p.from.spoil = func(index int64, b []byte) {
 		if index == 2 && spoiled.Add(1) <= 2 {
@@ -346,7 +357,7 @@ func TestASpoiledBlockIsNeverCopied(t *testing.T) {
 
 func TestAStateThatDoesNotFitBeginsAnew(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, ebs.Options{InFlight: 1}, 1, many(20))
+	p := newPair(t, 1, ebs.Options{}, 1, many(20))
 	p.to.before = func(op string, _ int64) error {
 		if op == "put" && p.to.count("put") > 10 {
 			return errKilled
@@ -369,7 +380,7 @@ func TestAStateThatDoesNotFitBeginsAnew(t *testing.T) {
 
 func TestTokensMayExpireAndPagesBeEmpty(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, ebs.Options{InFlight: 3}, 1, many(80))
+	p := newPair(t, 3, ebs.Options{}, 1, many(80))
 	p.from.perPage, p.from.empty = 7, true
 	p.from.before = func(op string, _ int64) error {
 		if op == "get" && p.from.count("get")%20 == 5 {
@@ -383,7 +394,7 @@ func TestTokensMayExpireAndPagesBeEmpty(t *testing.T) {
 func TestRequestsInFlightAreBounded(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 5} {
-		p := newPair(t, ebs.Options{InFlight: n}, 1, many(30))
+		p := newPair(t, n, ebs.Options{}, 1, many(30))
 		p.from.latency, p.to.latency = time.Millisecond, time.Millisecond
 		p.run(t)
 		require.LessOrEqual(t, p.to.peak, n)
@@ -393,7 +404,7 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 
 func TestRatesAreKept(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, ebs.Options{Rates: ebs.Rates{Get: 100, Put: 1e6, List: 1e6, Change: 1e6}}, 1, many(60))
+	p := newPair(t, 0, ebs.Options{Limits: ebs.NewLimits(0, ebs.Rates{Get: 100, Put: 1e6, List: 1e6, Change: 1e6})}, 1, many(60))
 	began := time.Now()
 	p.run(t)
 	require.GreaterOrEqual(t, time.Since(began), 450*time.Millisecond, "60 at 100 a second, of which 10 come at once")

@@ -261,7 +261,11 @@ func (s *service) StartSnapshot(ctx context.Context, in *sdk.StartSnapshotInput,
 		return nil, err
 	}
 	defer s.mu.Unlock()
-	x := s.snapshots[s.tokens[*in.ClientToken]]
+	id, used := s.tokens[*in.ClientToken]
+	x := s.snapshots[id]
+	if used && x == nil {
+		return nil, &types.ResourceNotFoundException{Message: aws.String("deleted")}
+	}
 	if x == nil {
 		var parent *snapshot
 		if in.ParentSnapshotId != nil {
@@ -343,7 +347,7 @@ func (s *service) describe(_ context.Context, id string) (ebs.Status, error) {
 }
 
 // client is one without patience.
-func (s *service) client(t testing.TB, o ebs.Options) *ebs.Client {
+func (s *service) client(t testing.TB, inFlight int, o ebs.Options) *ebs.Client {
 	t.Helper()
 	o.Describe, o.Poll, o.Seal = s.describe, time.Millisecond, 20*time.Millisecond
 	if o.Retry == 0 {
@@ -352,8 +356,8 @@ func (s *service) client(t testing.TB, o ebs.Options) *ebs.Client {
 	if o.Visible == 0 {
 		o.Visible = time.Millisecond
 	}
-	if o.Rates == (ebs.Rates{}) {
-		o.Rates = ebs.Rates{Get: 1e6, Put: 1e6, List: 1e6, Change: 1e6}
+	if o.Limits == nil {
+		o.Limits = ebs.NewLimits(inFlight, ebs.Rates{Get: 1e6, Put: 1e6, List: 1e6, Change: 1e6})
 	}
 	return ebs.NewClient(s, o)
 }

@@ -23,8 +23,10 @@ type Spec struct {
 	// Parent is a completed snapshot of this account and region, whose blocks are those of the new
 	// one until they are written; it has its key, too.
 	Parent string
-	// Key is the ARN of the key to encrypt with; empty is the account's default. Not with Parent.
+	// Key is the ARN of the key to encrypt with, Encrypted asks for the account's default one. Not
+	// with Parent.
 	Key         string
+	Encrypted   bool
 	Description string
 	Tags        map[string]string
 	// Timeout is after how much silence the service gives the snapshot up: 10 minutes to 72 hours,
@@ -50,7 +52,7 @@ func (s Spec) check() error {
 		return fmt.Errorf("%w: a volume of %d bytes; there are those of 1 byte to 64 TiB", ErrInvalid, s.Bytes)
 	case s.Timeout != 0 && (s.Timeout < minTimeout || s.Timeout > maxTimeout):
 		return fmt.Errorf("%w: a timeout of %v; there are those of %v to %v", ErrInvalid, s.Timeout, minTimeout, maxTimeout)
-	case s.Parent != "" && s.Key != "":
+	case s.Parent != "" && (s.Key != "" || s.Encrypted):
 		return fmt.Errorf("%w: a snapshot has the key of its parent, not another one", ErrInvalid)
 	}
 	return nil
@@ -85,15 +87,15 @@ func (c *Client) begin(ctx context.Context, s Spec, attempt int) (*pending, int,
 	if c.o.Describe == nil {
 		return nil, 0, fmt.Errorf("%w: a client that writes needs Options.Describe", ErrInvalid)
 	}
-	why := ""
+	var why error
 	for ; attempt < attemptsMost; attempt++ {
 		p, err := c.start(ctx, s, attempt)
 		if !errors.Is(err, ErrLost) {
 			return p, attempt, err
 		}
-		why = err.Error()
+		why = err
 	}
-	return nil, 0, fmt.Errorf("%d attempts: %w: %s", attemptsMost, ErrLost, why)
+	return nil, 0, fmt.Errorf("%d attempts: %w", attemptsMost, why)
 }
 
 func (c *Client) start(ctx context.Context, s Spec, attempt int) (*pending, error) {
@@ -107,8 +109,11 @@ func (c *Client) start(ctx context.Context, s Spec, attempt int) (*pending, erro
 	if s.Parent != "" {
 		in.ParentSnapshotId = &s.Parent
 	}
+	if s.Encrypted || s.Key != "" {
+		in.Encrypted = aws.Bool(true)
+	}
 	if s.Key != "" {
-		in.Encrypted, in.KmsKeyArn = aws.Bool(true), &s.Key
+		in.KmsKeyArn = &s.Key
 	}
 	for _, k := range sortedKeys(s.Tags) {
 		in.Tags = append(in.Tags, types.Tag{Key: aws.String(k), Value: aws.String(s.Tags[k])})
@@ -116,6 +121,9 @@ func (c *Client) start(ctx context.Context, s Spec, attempt int) (*pending, erro
 	out, err := call(ctx, c, c.changes, "start a snapshot", func(ctx context.Context) (*ebs.StartSnapshotOutput, error) {
 		return c.api.StartSnapshot(ctx, in, once)
 	})
+	if errors.Is(err, ErrNotFound) && !c.gone(ctx, s.Parent) {
+		return nil, fmt.Errorf("%w: what was begun with the token was deleted: %w", ErrLost, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +147,15 @@ func (c *Client) start(ctx context.Context, s Spec, attempt int) (*pending, erro
 	}
 	p.sums, err = openSums(s.State, p.id, p.blocks)
 	return p, err
+}
+
+// gone tells that there is a name of a snapshot, and no snapshot.
+func (c *Client) gone(ctx context.Context, snapshot string) bool {
+	if snapshot == "" {
+		return false
+	}
+	_, err := c.o.Describe(ctx, snapshot)
+	return errors.Is(err, ErrNotFound)
 }
 
 // young tells that a snapshot was begun just now, and may not be known everywhere.

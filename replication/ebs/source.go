@@ -50,14 +50,14 @@ type reader struct {
 	used  int64
 }
 
-// Open opens a snapshot; ctx bounds its use. It holds up to Options.InFlight blocks.
+// Open opens a snapshot; ctx bounds its use. It holds up to as many blocks as may be in flight.
 func (c *Client) Open(ctx context.Context, snapshot string) (*Source, error) {
 	p, err := c.blocksOf(snapshot).from(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
 	s := &Source{
-		c: c, snapshot: snapshot, size: p.size, blocks: map[int64]*cached{}, most: max(c.o.InFlight, 4),
+		c: c, snapshot: snapshot, size: p.size, blocks: map[int64]*cached{}, most: max(c.inFlight, 4),
 		dir: directory{list: c.blocksOf(snapshot), blocks: p.size / BlockSize, pages: []page{p}},
 	}
 	s.ctx, s.stop = context.WithCancelCause(ctx)

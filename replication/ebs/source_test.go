@@ -19,7 +19,7 @@ func TestASourceReadsWhatTheSnapshotHas(t *testing.T) {
 	s := newService()
 	s.perPage, s.empty = 11, true
 	blocks := many(100)
-	src, err := s.client(t, ebs.Options{InFlight: 6}).Open(t.Context(), s.add(1, blocks))
+	src, err := s.client(t, 6, ebs.Options{}).Open(t.Context(), s.add(1, blocks))
 	require.NoError(t, err)
 	require.EqualValues(t, gib, src.Size())
 	want := make([]byte, 160*ebs.BlockSize)
@@ -52,7 +52,7 @@ func TestNextDataFindsTheBlocks(t *testing.T) {
 	t.Parallel()
 	s := newService()
 	s.perPage = 2
-	src, err := s.client(t, ebs.Options{}).Open(t.Context(), s.add(1, disk(3, 4, 5, 9, 2047)))
+	src, err := s.client(t, 0, ebs.Options{}).Open(t.Context(), s.add(1, disk(3, 4, 5, 9, 2047)))
 	require.NoError(t, err)
 	defer src.Close()
 	var got []volume.Extent
@@ -75,7 +75,7 @@ func TestASourceReadsAheadOfAReaderThatAscends(t *testing.T) {
 	t.Parallel()
 	s := newService()
 	s.latency = 2 * time.Millisecond
-	src, err := s.client(t, ebs.Options{InFlight: 32}).Open(t.Context(), s.add(1, many(200)))
+	src, err := s.client(t, 32, ebs.Options{}).Open(t.Context(), s.add(1, many(200)))
 	require.NoError(t, err)
 	defer src.Close()
 	buf := make([]byte, 64<<10)
@@ -89,7 +89,7 @@ func TestASourceReadsAheadOfAReaderThatAscends(t *testing.T) {
 func TestAReadThatFailedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	s := newService()
-	src, err := s.client(t, ebs.Options{}).Open(t.Context(), s.add(1, disk(0)))
+	src, err := s.client(t, 0, ebs.Options{}).Open(t.Context(), s.add(1, disk(0)))
 	require.NoError(t, err)
 	defer src.Close()
 	s.change(func() {

@@ -47,7 +47,7 @@ func (c *Client) OpenTarget(ctx context.Context, s Spec) (*Target, error) {
 	if p.sealed || p.sums.sealing() {
 		return nil, errors.Join(fmt.Errorf("snapshot %s: %w: it is complete", p.id, ErrConflict), p.sums.close())
 	}
-	t := &Target{ctx: ctx, p: p, size: p.blocks * BlockSize, most: c.o.InFlight, blocks: map[int64]*gathered{}}
+	t := &Target{ctx: ctx, p: p, size: p.blocks * BlockSize, most: c.inFlight, blocks: map[int64]*gathered{}}
 	t.free = sync.NewCond(&t.mu)
 	if s.Parent != "" {
 		if t.parent, err = c.Open(ctx, s.Parent); err != nil {

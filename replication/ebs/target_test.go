@@ -32,7 +32,7 @@ func TestATargetIsAVolume(t *testing.T) {
 				copy(model[i*ebs.BlockSize:], b)
 			}
 		}
-		c := s.client(t, ebs.Options{InFlight: 3})
+		c := s.client(t, 3, ebs.Options{})
 		tg, err := c.OpenTarget(t.Context(), spec)
 		require.NoError(t, err)
 		for range 300 {
@@ -97,7 +97,7 @@ func requireNextData(t *testing.T, v volume.Source, model []byte) {
 func TestATargetThatWasKilledWhileItPutsGoesOn(t *testing.T) {
 	t.Parallel()
 	s := newService()
-	c := s.client(t, ebs.Options{InFlight: 4, Retry: time.Millisecond})
+	c := s.client(t, 4, ebs.Options{Retry: time.Millisecond})
 	spec := ebs.Spec{Token: "t", Bytes: gib, State: t.TempDir()}
 	tg, err := c.OpenTarget(t.Context(), spec)
 	require.NoError(t, err)
@@ -130,13 +130,13 @@ func TestATargetThatWasKilledWhileItPutsGoesOn(t *testing.T) {
 func TestATargetWithoutStateSaysWhatItCannotRead(t *testing.T) {
 	t.Parallel()
 	s := newService()
-	tg, err := s.client(t, ebs.Options{InFlight: 2}).OpenTarget(t.Context(), ebs.Spec{Token: "t", Bytes: gib})
+	tg, err := s.client(t, 2, ebs.Options{}).OpenTarget(t.Context(), ebs.Spec{Token: "t", Bytes: gib})
 	require.NoError(t, err)
 	for i := range int64(5) {
 		_, err = tg.WriteAt(data(uint64(i)), i*ebs.BlockSize)
 		require.NoError(t, err)
+		require.NoError(t, tg.Sync())
 	}
-	require.NoError(t, tg.Sync())
 	_, err = tg.ReadAt(make([]byte, 10), 0)
 	require.ErrorContains(t, err, "state directory")
 	_, err = tg.ReadAt(make([]byte, 10), 4*ebs.BlockSize)
@@ -148,7 +148,7 @@ func TestATargetWithoutStateSaysWhatItCannotRead(t *testing.T) {
 func TestATargetThatTheServiceGaveUpIsLost(t *testing.T) {
 	t.Parallel()
 	s := newService()
-	c := s.client(t, ebs.Options{})
+	c := s.client(t, 0, ebs.Options{})
 	spec := ebs.Spec{Token: "t", Bytes: gib, State: t.TempDir()}
 	tg, err := c.OpenTarget(t.Context(), spec)
 	require.NoError(t, err)
@@ -170,7 +170,7 @@ func TestATargetEndsWithItsContext(t *testing.T) {
 	s.latency = time.Hour
 	ctx, stop := context.WithCancel(t.Context())
 	s.change(func() { s.latency = 0 })
-	tg, err := s.client(t, ebs.Options{InFlight: 2}).OpenTarget(ctx, ebs.Spec{Token: "t", Bytes: gib})
+	tg, err := s.client(t, 2, ebs.Options{}).OpenTarget(ctx, ebs.Spec{Token: "t", Bytes: gib})
 	require.NoError(t, err)
 	s.change(func() { s.latency = time.Hour })
 	_, err = tg.WriteAt(data(1), 0)
