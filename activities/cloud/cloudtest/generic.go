@@ -1,6 +1,7 @@
 package cloudtest
 
 import (
+	"cmp"
 	"strings"
 	"sync"
 
@@ -216,7 +217,8 @@ func imageMaker(e *env) func(cloud.Provider, cloud.Create, int) (cloud.Resource,
 func networkMaker(e *env) func(cloud.Provider, cloud.Create, int) (cloud.Resource, error) {
 	return func(p cloud.Provider, in cloud.Create, variant int) (cloud.Resource, error) {
 		in.Name += []string{"", " changed"}[variant]
-		v, err := p.(cloud.Networks).StartCreateNetwork(e.ctx(), cloud.CreateNetwork{Create: in, CIDR: e.f.CIDR})
+		cidr := []string{e.f.CIDR, cmp.Or(e.f.Other, e.f.CIDR)}[variant]
+		v, err := p.(cloud.Networks).StartCreateNetwork(e.ctx(), cloud.CreateNetwork{Create: in, CIDR: cidr})
 		return v.Resource, err
 	}
 }

@@ -33,6 +33,7 @@ type Fixture struct {
 	CIDR      string // a network that has the address IP
 	IP        string
 	Outside   string // an address outside of CIDR
+	Other     string // a network beside CIDR, where two of one site must not overlap; "" = CIDR
 	Zone      string // a DNS zone that may be changed
 	// Launch completes a request with what a server needs to run. It answers each
 	// TCP connection to Ports[0] with the first 16 bytes of its first disk.
