@@ -1,7 +1,6 @@
 package awstest
 
 import (
-	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -367,7 +366,9 @@ func (s *computeState) restart(c *Cloud, r *Region, i *instance, between func() 
 	g := i.guest
 	c.mu.Unlock()
 	err := s.hosts.end(g, false)
-	err = cmp.Or(err, between())
+	if err == nil {
+		err = between()
+	}
 	if !running {
 		return err
 	}
