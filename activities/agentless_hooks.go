@@ -1,10 +1,10 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"lifeboat/activities/agentless"
@@ -19,6 +19,9 @@ const RoleBase = "base"
 type AgentlessSites struct {
 	Open   OpenFunc
 	Timing Timing
+	// Pause is the longest pause of a server for a cut, where a provider cuts disks at
+	// rest only; default 30 s.
+	Pause time.Duration
 }
 
 // Documents opens where a site keeps the state of streams; for [agentless.Config].
@@ -30,7 +33,7 @@ func (a AgentlessSites) Documents(ctx context.Context, site cloud.Site) (cloud.D
 	return cloud.As[cloud.Documents](p, "documents")
 }
 
-// place is a site that is open, with what snapshots need.
+// snapshotPlace is a site that is open, with what snapshots need.
 type snapshotPlace struct {
 	p         cloud.Provider
 	snapshots cloud.Snapshots
@@ -89,7 +92,7 @@ func (a AgentlessSites) Cut(ctx context.Context, r agentless.CutRequest) ([]clou
 		ids[i], known, repeat = entry.ID, known && entry.ID != "", repeat || before
 	}
 	if !known {
-		if ids, err = s.startCut(ctx, scope, r, repeat); err != nil {
+		if ids, err = a.startCut(ctx, s, scope, r, repeat); err != nil {
 			return nil, err
 		}
 	}
@@ -103,14 +106,14 @@ func (a AgentlessSites) Cut(ctx context.Context, r agentless.CutRequest) ([]clou
 }
 
 // startCut asks for the snapshots of a cut, under one token, and notes which they are.
-func (s snapshotPlace) startCut(ctx context.Context, scope Scope, r agentless.CutRequest, repeat bool) ([]string, error) {
+func (a AgentlessSites) startCut(ctx context.Context, s snapshotPlace, scope Scope, r agentless.CutRequest, repeat bool) ([]string, error) {
 	in := cloud.CreateSnapshots{Create: cloud.Create{Token: r.Snaps[0].Token, Tags: scope.tags(r.Snaps[0].Token), Repeat: repeat}}
 	in.Tags[cloud.TagPoint] = r.For.Point
 	in.Name = r.For.Server + "-" + r.For.Point
 	for _, d := range r.Disks {
 		in.Disks = append(in.Disks, d.ID)
 	}
-	made, err := s.snapshots.StartSnapshots(ctx, in)
+	made, err := a.cutAtRest(ctx, s, r.ServerID, in)
 	if err != nil {
 		return nil, err
 	}
@@ -125,6 +128,40 @@ func (s snapshotPlace) startCut(ctx context.Context, scope Scope, r agentless.Cu
 		}
 	}
 	return ids, nil
+}
+
+// cutAtRest cuts while the server stands still, where its provider can do that: one that
+// cannot cuts at one instant by itself. The call ends before the pause does, so that a
+// cut that is whole was made in it, whoever was killed meanwhile.
+func (a AgentlessSites) cutAtRest(ctx context.Context, s snapshotPlace, server string, in cloud.CreateSnapshots) ([]cloud.Snapshot, error) {
+	pauser := SitePauser{Provider: s.p, Max: cmp.Or(a.Pause, 30*time.Second)}
+	q, err := cloud.As[cloud.Quiescer](s.p, "pausing of servers")
+	if err != nil {
+		return s.snapshots.StartSnapshots(ctx, in)
+	}
+	cutting, cancel := context.WithTimeout(ctx, pauser.Max*9/10)
+	defer cancel()
+	resume, err := q.PauseServer(ctx, server, pauser.Max)
+	switch cloud.CodeOf(err) {
+	case cloud.Unsupported:
+		return s.snapshots.StartSnapshots(ctx, in)
+	case cloud.Conflict:
+		cutting = ctx
+		resume, err = pauser.standing(ctx, server, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	made, err := s.snapshots.StartSnapshots(cutting, in)
+	late := err != nil && cutting.Err() != nil && ctx.Err() == nil
+	if rerr := resume(); rerr != nil && err == nil {
+		return nil, errors.Join(agentless.ErrSpoiled, rerr)
+	}
+	if late {
+		return nil, cloud.E(cloud.Unsupported, "Cut", "server "+server, fmt.Sprintf("its disks cannot be read within a pause of %v", pauser.Max),
+			"keep the disks on a file system with reflinks (btrfs, xfs), or protect it by agents", err)
+	}
+	return made, err
 }
 
 // settleSnapshot waits until a snapshot is available. One that failed or vanished spoils
@@ -165,9 +202,13 @@ func (a AgentlessSites) Copy(ctx context.Context, r agentless.CopyRequest, repor
 			return cloud.Snapshot{}, err
 		}
 	}
-	return a.settleSnapshot(ctx, s, id, func(snap cloud.Snapshot) {
+	snap, err := a.settleSnapshot(ctx, s, id, func(snap cloud.Snapshot) {
 		report(snap.Bytes/100*int64(snap.Percent), snap.Bytes)
 	})
+	if err == nil {
+		report(snap.Bytes, snap.Bytes)
+	}
+	return snap, err
 }
 
 // startCopy asks for a copy, in the way that the stream has chosen.
@@ -244,11 +285,3 @@ func (a AgentlessSites) removeSnap(ctx context.Context, s snapshotPlace, snap ag
 }
 
 var _ agentless.Maker = AgentlessSites{}
-
-// AgentlessAgent is the name of the agent that runs the agentless streams into a site.
-func AgentlessAgent(site cloud.Site) string {
-	if site.Provider == "local" {
-		return "local." + site.Name
-	}
-	return strings.Join([]string{site.Provider, site.Account, site.Region}, ".")
-}

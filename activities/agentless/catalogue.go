@@ -56,13 +56,14 @@ func (e *Engine) changePoint(name, id string, change func(*entry) error) error {
 	}
 	ctx, cancel := e.ask()
 	defer cancel()
-	return s.known(ctx, func(st *state) error {
+	_, err = s.known(ctx, func(st *state) error {
 		p := st.point(id)
 		if p == nil {
 			return unknownPoint(name, id)
 		}
 		return change(p)
 	})
+	return err
 }
 
 // LockPoint spares a point from retention, or no longer.
@@ -102,7 +103,7 @@ func (e *Engine) DeletePoint(ctx context.Context, name, id string) error {
 	if err != nil {
 		return err
 	}
-	err = s.known(ctx, func(st *state) error {
+	st, err := s.known(ctx, func(st *state) error {
 		p := st.point(id)
 		if p == nil {
 			return nil
@@ -117,7 +118,7 @@ func (e *Engine) DeletePoint(ctx context.Context, name, id string) error {
 	if err != nil {
 		return err
 	}
-	return s.removeAtTarget(ctx, func(d doomed) bool { return d.Point == id })
+	return s.remove(ctx, st, func(d doomed) bool { return d.Point == id && samePlace(d.Site, st.Spec.Target) })
 }
 
 // PrunePoints applies the retention now.
@@ -126,18 +127,9 @@ func (e *Engine) PrunePoints(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := s.known(ctx, func(st *state) error { st.prune(e.now()); return nil }); err != nil {
-		return err
-	}
-	return s.removeAtTarget(ctx, func(doomed) bool { return true })
-}
-
-// removeAtTarget deletes doomed snapshots at the target now.
-func (s *stream) removeAtTarget(ctx context.Context, wanted func(doomed) bool) error {
-	st, err := s.load(ctx)
+	st, err := s.known(ctx, func(st *state) error { st.prune(e.now()); return nil })
 	if err != nil {
 		return err
 	}
-	there := at(st.Spec.Target)
-	return s.remove(ctx, st, func(d doomed) bool { return there(d) && wanted(d) })
+	return s.remove(ctx, st, func(d doomed) bool { return samePlace(d.Site, st.Spec.Target) })
 }

@@ -57,7 +57,8 @@ func (e *Engine) simple(name string, change func(*state)) error {
 	}
 	ctx, cancel := e.ask()
 	defer cancel()
-	return s.known(ctx, func(st *state) error { change(st); return nil })
+	_, err = s.known(ctx, func(st *state) error { change(st); return nil })
+	return err
 }
 
 // StopTarget ends a stream, up to and including this epoch. When it returns no request goes to the
@@ -70,7 +71,7 @@ func (e *Engine) StopTarget(ctx context.Context, name string, epoch int64) error
 		return err
 	}
 	err = s.standing(ctx, func() error {
-		return s.known(ctx, func(st *state) error {
+		_, err := s.known(ctx, func(st *state) error {
 			if epoch < st.Spec.Epoch {
 				return fmt.Errorf("%w: stream %s is at epoch %d, stop asked for %d", replication.ErrStaleEpoch, name, st.Spec.Epoch, epoch)
 			}
@@ -79,6 +80,7 @@ func (e *Engine) StopTarget(ctx context.Context, name string, epoch int64) error
 			st.abandon(e.now())
 			return nil
 		})
+		return err
 	})
 	s.answered()
 	return err
@@ -97,7 +99,7 @@ func (e *Engine) StopSource(ctx context.Context, name string) error {
 		return err
 	}
 	return s.standing(ctx, func() error {
-		err := s.known(ctx, func(st *state) error {
+		st, err := s.known(ctx, func(st *state) error {
 			st.Owner, st.Stopped = e.owner, true
 			st.abandon(e.now())
 			st.dropBase(e.now())
@@ -107,7 +109,6 @@ func (e *Engine) StopSource(ctx context.Context, name string) error {
 		if err != nil {
 			return ignoreUnknown(err)
 		}
-		st := s.cached()
 		return s.remove(ctx, st, func(d doomed) bool { return !samePlace(d.Site, st.Spec.Target) })
 	})
 }

@@ -31,14 +31,26 @@ func (s *stream) load(ctx context.Context) (*state, error) {
 	if st := s.cached(); st != nil && st.Owner == s.engine.owner {
 		return st, nil
 	}
+	return s.refresh(ctx)
+}
+
+// refresh reads what the site says, whoever runs the stream.
+func (s *stream) refresh(ctx context.Context) (*state, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	st, err := s.read(ctx)
 	if cloud.IsNotFound(err) {
-		err = fmt.Errorf("%w: %s: its state is not at site %s any more; start it again", replication.ErrUnknownStream, s.name, s.target.Name)
+		s.forgetCached()
+		err = s.gone()
 	}
 	return st, err
 }
 
-// read asks the site.
+func (s *stream) gone() error {
+	return fmt.Errorf("%w: %s: its state is not at site %s; start it again", replication.ErrUnknownStream, s.name, s.target.Name)
+}
+
+// read asks the site; the caller holds s.writing.
 func (s *stream) read(ctx context.Context) (*state, error) {
 	docs, err := s.engine.config.Documents(ctx, s.target)
 	if err != nil {
@@ -66,28 +78,26 @@ func (s *stream) atTarget(err error) error {
 // changeTries bounds how often a change is begun again because others changed too.
 const changeTries = 20
 
-// change makes a changed state durable and current. fn may be called several times, each
-// time with a copy of what is there; when somebody else wrote in between, or when the
+// change makes a changed state durable and current, and returns it. fn may be called several
+// times, each time with a copy of what is there; when somebody else wrote in between, or when the
 // answer of a write was lost, with what that write left. An error of fn ends it.
-func (s *stream) change(ctx context.Context, fn func(*state) error) error {
+func (s *stream) change(ctx context.Context, fn func(*state) error) (*state, error) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
-	for try := 1; ; try++ {
-		written, err := s.tryChange(ctx, fn)
-		if err == nil && written || err != nil && cloud.CodeOf(err) != cloud.Conflict {
-			return err
-		}
-		if try == changeTries {
-			return s.atTarget(fmt.Errorf("others change it all the time: %w", err))
+	for range changeTries {
+		st, err := s.tryChange(ctx, fn)
+		if err != nil || st != nil {
+			return st, err
 		}
 	}
+	return nil, s.atTarget(cloud.E(cloud.Conflict, "PutDocument", "document "+documentName(s.name), "others change it all the time", "", nil))
 }
 
-// tryChange changes once; not written without an error means: again.
-func (s *stream) tryChange(ctx context.Context, fn func(*state) error) (written bool, err error) {
+// tryChange changes once; no state without an error means: again.
+func (s *stream) tryChange(ctx context.Context, fn func(*state) error) (*state, error) {
 	docs, err := s.engine.config.Documents(ctx, s.target)
 	if err != nil {
-		return false, s.atTarget(err)
+		return nil, s.atTarget(err)
 	}
 	s.mu.Lock()
 	before, version := s.state, s.version
@@ -95,7 +105,7 @@ func (s *stream) tryChange(ctx context.Context, fn func(*state) error) (written 
 	if before == nil {
 		before, err = s.read(ctx)
 		if err != nil && !cloud.IsNotFound(err) {
-			return false, err
+			return nil, err
 		}
 		s.mu.Lock()
 		version = s.version
@@ -106,45 +116,45 @@ func (s *stream) tryChange(ctx context.Context, fn func(*state) error) (written 
 	}
 	next, err := before.clone()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	if err := fn(next); err != nil {
-		return false, err
+		return nil, err
 	}
 	if next.same(before) {
-		return true, nil
+		return before, nil
 	}
 	return s.write(ctx, docs, next, version)
 }
 
 // write stores a state on top of a version.
-func (s *stream) write(ctx context.Context, docs cloud.Documents, next *state, version string) (written bool, err error) {
+func (s *stream) write(ctx context.Context, docs cloud.Documents, next *state, version string) (*state, error) {
 	raw, err := next.encode()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	doc, err := docs.PutDocument(ctx, cloud.Document{Name: documentName(s.name), Data: raw, Version: version})
 	if err == nil {
 		s.keep(next, doc.Version)
-		return true, nil
+		return next, nil
 	}
 	if class := cloud.ClassOf(err); cloud.CodeOf(err) != cloud.Conflict && class != cloud.Retry {
-		return false, s.atTarget(err)
+		return nil, s.atTarget(err)
 	}
 	// The write may have got through, and a conflict may be with it: the stamp tells.
 	s.forgetCached()
 	now, rerr := s.read(ctx)
 	switch {
 	case rerr == nil && now.Stamp == next.Stamp:
-		return true, nil
+		return now, nil
 	case cloud.CodeOf(err) == cloud.Conflict && (rerr == nil || cloud.IsNotFound(rerr)):
-		return false, nil
+		return nil, nil
 	}
-	return false, s.atTarget(errors.Join(err, rerr))
+	return nil, s.atTarget(errors.Join(err, rerr))
 }
 
 // own is change for the engine that runs the stream: errLost when another one does.
-func (s *stream) own(ctx context.Context, fn func(*state) error) error {
+func (s *stream) own(ctx context.Context, fn func(*state) error) (*state, error) {
 	return s.change(ctx, func(st *state) error {
 		if st.Owner != s.engine.owner {
 			return errLost
@@ -154,10 +164,10 @@ func (s *stream) own(ctx context.Context, fn func(*state) error) error {
 }
 
 // known is change for a stream that has to be there.
-func (s *stream) known(ctx context.Context, fn func(*state) error) error {
-	err := s.change(ctx, func(st *state) error {
+func (s *stream) known(ctx context.Context, fn func(*state) error) (*state, error) {
+	st, err := s.change(ctx, func(st *state) error {
 		if st.Spec.Stream == "" {
-			return fmt.Errorf("%w: %s: its state is not at site %s any more; start it again", replication.ErrUnknownStream, s.name, s.target.Name)
+			return s.gone()
 		}
 		return fn(st)
 	})
@@ -165,7 +175,7 @@ func (s *stream) known(ctx context.Context, fn func(*state) error) error {
 		s.show()
 		s.poke()
 	}
-	return err
+	return st, err
 }
 
 func sameSpec(a, b Spec) bool { return reflect.DeepEqual(a, b) }

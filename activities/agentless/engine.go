@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"lifeboat/activities/cloud"
@@ -25,12 +24,12 @@ type Engine struct {
 	ctx      context.Context
 	cancel   context.CancelFunc
 	running  sync.WaitGroup
-	closed   atomic.Bool
 	copies   chan struct{} // one for each copy that may run
 
 	changing sync.Map // by stream: serialises changes of it as a whole
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards closed, streams, and running against Close
+	closed  bool
 	streams map[string]*stream
 }
 
@@ -69,7 +68,11 @@ func Open(ctx context.Context, config Config) (*Engine, error) {
 // Close stops everything at once; what is durable stays and goes on at the next Open.
 // Closing again is fine.
 func (e *Engine) Close() error {
-	if e.closed.Swap(true) {
+	e.mu.Lock()
+	closed := e.closed
+	e.closed = true
+	e.mu.Unlock()
+	if closed {
 		return nil
 	}
 	e.cancel()
@@ -93,10 +96,17 @@ func (e *Engine) Start(ctx context.Context, spec Spec) error {
 	} else if err != nil {
 		return err
 	}
-	if at := s.cached(); at != nil && spec.Epoch < at.Spec.Epoch {
+	// What the site says, not this engine: another one may have taken the stream over.
+	at := s.cached()
+	if s.target == spec.Target {
+		if at, err = s.refresh(ctx); err != nil && !errors.Is(err, replication.ErrUnknownStream) {
+			return err
+		}
+	}
+	if at != nil && spec.Epoch < at.Spec.Epoch {
 		return staleEpoch(spec, at.Spec.Epoch)
 	}
-	if s.doing(spec) {
+	if at != nil && s.started() && s.doing(at, spec) {
 		return nil
 	}
 	if err := s.stop(ctx); err != nil {
@@ -124,8 +134,8 @@ func (e *Engine) begin(ctx context.Context, s *stream, spec Spec) error {
 	if err := e.registry.put(ctx, spec.Stream, spec.Target); err != nil {
 		return err
 	}
-	s.forgetCached()
-	return s.change(ctx, func(st *state) error { return st.adopt(spec, e.owner, e.now()) })
+	_, err := s.change(ctx, func(st *state) error { return st.adopt(spec, e.owner, e.now()) })
+	return err
 }
 
 // unregister takes back that this engine has a stream at another site than before.

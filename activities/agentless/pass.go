@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
-	"lifeboat/activities/cloud"
 	"lifeboat/replication"
 
 	"go.uber.org/zap"
@@ -15,57 +15,68 @@ import (
 )
 
 // pass makes one point: cut, copies, catalogue. It goes on with one that was begun.
-func (s *stream) pass(ctx context.Context, st *state) error {
-	err := s.own(ctx, func(st *state) error {
+func (s *stream) pass(ctx context.Context) error {
+	st, err := s.own(ctx, func(st *state) error {
+		if st.Stopped || st.Finished {
+			return errGivenUp
+		}
 		if st.Cut == nil {
 			st.announce(s.engine.now())
 		}
+		st.Cut.Tries++ // a write before each attempt: an engine that has lost the stream learns it here
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	st = s.cached()
-	if !st.Cut.Made {
-		if err := s.makeCut(ctx, st); err != nil {
-			return s.spoiled(ctx, st, fmt.Errorf("cut at site %s: %w", st.Cut.Site.Name, err))
+	c := st.Cut
+	if !c.Made {
+		if st, err = s.makeCut(ctx, c); err != nil {
+			return s.spoiled(ctx, c, fmt.Errorf("cut at site %s: %w", c.Site.Name, err))
 		}
-		st = s.cached()
+		c = st.Cut
 	}
-	if err := s.makeCopies(ctx, st); err != nil {
-		return s.spoiled(ctx, st, fmt.Errorf("copy from site %s to site %s: %w", st.Cut.Site.Name, st.Spec.Target.Name, err))
+	if len(c.Copies) > 0 {
+		if err := s.makeCopies(ctx, st); err != nil {
+			return s.spoiled(ctx, c, fmt.Errorf("copy from site %s to site %s: %w", c.Site.Name, st.Spec.Target.Name, err))
+		}
 	}
-	return s.enter(ctx, st)
+	return s.enter(ctx, c)
+}
+
+// errGivenUp says that somebody else has ended the pass.
+var errGivenUp = errors.New("the pass was given up meanwhile")
+
+// ours is own for a step of a pass.
+func (s *stream) ours(ctx context.Context, c *cut, step func(*state)) (*state, error) {
+	return s.own(ctx, func(st *state) error {
+		if st.Cut == nil || st.Cut.Point.ID != c.Point.ID {
+			return errGivenUp
+		}
+		step(st)
+		return nil
+	})
 }
 
 // spoiled gives a pass up that cannot be completed; the next one begins with another cut.
-func (s *stream) spoiled(ctx context.Context, st *state, err error) error {
+func (s *stream) spoiled(ctx context.Context, c *cut, err error) error {
 	if !errors.Is(err, ErrSpoiled) {
 		return err
 	}
-	id := st.Cut.Point.ID
-	return errors.Join(err, s.own(ctx, func(st *state) error {
-		if st.Cut != nil && st.Cut.Point.ID == id {
-			st.abandon(s.engine.now())
-		}
-		return nil
-	}))
+	_, cerr := s.ours(ctx, c, func(st *state) { st.abandon(s.engine.now()) })
+	return errors.Join(err, cerr)
 }
 
 // makeCut makes the snapshots of all disks at one instant.
-func (s *stream) makeCut(ctx context.Context, st *state) error {
-	c := st.Cut
-	made, err := s.engine.config.Maker.Cut(ctx, CutRequest{For: c.For, Site: c.Site, Disks: c.Disks, Snaps: c.Snaps, Point: len(c.Copies) == 0})
+func (s *stream) makeCut(ctx context.Context, c *cut) (*state, error) {
+	made, err := s.engine.config.Maker.Cut(ctx, CutRequest{For: c.For, Site: c.Site, ServerID: c.ServerID, Disks: c.Disks, Snaps: c.Snaps, Point: len(c.Copies) == 0})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if len(made) != len(c.Snaps) {
-		return fmt.Errorf("%d snapshots of %d disks were made: %w", len(made), len(c.Snaps), ErrSpoiled)
+		return nil, fmt.Errorf("%d snapshots of %d disks were made: %w", len(made), len(c.Snaps), ErrSpoiled)
 	}
-	return s.own(ctx, func(st *state) error {
-		if st.Cut == nil || st.Cut.Point.ID != c.Point.ID || st.Cut.Made {
-			return nil
-		}
+	return s.ours(ctx, c, func(st *state) {
 		c := st.Cut
 		c.Made, c.Point.Time, c.Point.Disks = true, made[0].Time, nil
 		for i, snap := range made {
@@ -76,16 +87,12 @@ func (s *stream) makeCut(ctx context.Context, st *state) error {
 			}
 			c.Point.Disks = append(c.Point.Disks, replication.PointDisk{Name: c.Disks[i].Name, Bytes: snap.Bytes})
 		}
-		return nil
 	})
 }
 
 // makeCopies copies the snapshots of the cut to the target, all at once.
 func (s *stream) makeCopies(ctx context.Context, st *state) error {
 	c := st.Cut
-	if c == nil || !c.Made || len(c.Copies) == 0 {
-		return nil
-	}
 	s.begun(c)
 	group, copying := errgroup.WithContext(ctx)
 	ids := make([]string, len(c.Copies))
@@ -98,15 +105,12 @@ func (s *stream) makeCopies(ctx context.Context, st *state) error {
 	if err := group.Wait(); err != nil {
 		return err
 	}
-	return s.own(ctx, func(st *state) error {
-		if st.Cut == nil || st.Cut.Point.ID != c.Point.ID {
-			return nil
-		}
+	_, err := s.ours(ctx, c, func(st *state) {
 		for i, id := range ids {
 			st.Cut.Copies[i].ID = id
 		}
-		return nil
 	})
+	return err
 }
 
 // makeCopy copies the snapshot of one disk.
@@ -144,12 +148,15 @@ func (st *state) baseOf(d Disk) (from, to string) {
 }
 
 // enter puts the point into the catalogue, and its requests have their answer.
-func (s *stream) enter(ctx context.Context, st *state) error {
-	c := st.Cut
-	err := s.own(ctx, func(st *state) error {
-		if st.Cut != nil && st.Cut.Point.ID == c.Point.ID && st.Cut.ready() {
-			st.complete(s.engine.now())
+func (s *stream) enter(ctx context.Context, c *cut) error {
+	_, err := s.own(ctx, func(st *state) error {
+		switch {
+		case st.point(c.Point.ID) != nil: // by a write whose answer was lost
+			return nil
+		case st.Cut == nil || st.Cut.Point.ID != c.Point.ID || !st.Cut.ready():
+			return errGivenUp
 		}
+		st.complete(s.engine.now())
 		return nil
 	})
 	if err != nil {
@@ -169,13 +176,16 @@ func (c *cut) ready() bool {
 // sweep deletes snapshots that are not needed any more. What cannot be deleted now is
 // tried again after the next pass. Of a stream that was stopped, the target is asked alone.
 func (s *stream) sweep(ctx context.Context, st *state) {
-	if len(st.Doomed) == 0 || st.Owner != s.engine.owner {
+	if len(st.Doomed) == 0 || st.Owner != s.engine.owner || time.Now().Before(s.sweepAt) {
 		return
 	}
-	err := s.remove(ctx, st, func(d doomed) bool {
+	sweeping, cancel := context.WithTimeout(ctx, asking)
+	defer cancel()
+	err := s.remove(sweeping, st, func(d doomed) bool {
 		return !st.Stopped || samePlace(d.Site, st.Spec.Target)
 	})
 	if err != nil && ctx.Err() == nil {
+		s.sweepAt = time.Now().Add(s.engine.config.RetryMax)
 		s.engine.log.Warn("snapshots not removed yet", zap.String("stream", s.name), zap.Error(err))
 	}
 }
@@ -199,15 +209,11 @@ func (s *stream) remove(ctx context.Context, st *state, wanted func(doomed) bool
 		gone[d.Snaps[0].Token] = true
 	}
 	if len(gone) > 0 {
-		errs = append(errs, s.change(ctx, func(st *state) error {
+		_, err := s.change(ctx, func(st *state) error {
 			st.Doomed = slices.DeleteFunc(st.Doomed, func(d doomed) bool { return gone[d.Snaps[0].Token] })
 			return nil
-		}))
+		})
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
-}
-
-// at selects the doomed snapshots of a site.
-func at(site cloud.Site) func(doomed) bool {
-	return func(d doomed) bool { return samePlace(d.Site, site) }
 }

@@ -86,11 +86,12 @@ func (s *stream) ask(ctx context.Context, r request, epoch *int64) (*replication
 	case known != nil:
 		return nil, nil
 	}
-	return nil, s.known(ctx, func(st *state) error {
+	_, err = s.known(ctx, func(st *state) error {
 		if st.request(r.ID) == nil {
 			st.trim()
 			st.Requests = append(st.Requests, r)
 		}
 		return nil
 	})
+	return nil, err
 }

@@ -51,10 +51,12 @@ type cut struct {
 	Requests []string          `json:"requests,omitempty"`
 	For      For               `json:"for"`
 	Site     cloud.Site        `json:"site"` // of the cut
+	ServerID string            `json:"server_id"`
 	Disks    []Disk            `json:"disks"`
 	Snaps    []Snap            `json:"snaps"`            // there
 	Copies   []Snap            `json:"copies,omitempty"` // at the target; none where the cut is the point
 	Made     bool              `json:"made,omitempty"`   // Snaps are available
+	Tries    int               `json:"tries"`
 }
 
 // base is the newest pair of cut and copies: what the next copy is told as its difference.
@@ -155,7 +157,7 @@ func (st *state) adopt(spec Spec, owner string, now time.Time) error {
 		spec.Settings = old.Settings
 	}
 	st.Spec = spec
-	if st.Cut != nil && (anew || st.Cut.Site != spec.cutSite() || !slices.Equal(st.Cut.Disks, spec.Disks) || len(st.Cut.Copies) == 0 != samePlace(spec.Source, spec.Target)) {
+	if st.Cut != nil && (anew || st.Cut.Site != spec.cutSite() || st.Cut.ServerID != spec.ServerID || !slices.Equal(st.Cut.Disks, spec.Disks) || len(st.Cut.Copies) == 0 != samePlace(spec.Source, spec.Target)) {
 		st.abandon(now)
 	}
 	if st.Base != nil && (st.Base.Site != spec.cutSite() || !slices.Equal(st.Base.Disks, spec.Disks) || samePlace(spec.Source, spec.Target)) {
@@ -196,7 +198,7 @@ func (st *state) announce(now time.Time) {
 	_, _ = rand.Read(random[:]) // never fails
 	p := replication.Point{ID: now.Format("20060102-150405-") + hex.EncodeToString(random[:]), Stream: st.Spec.Stream, Epoch: st.Spec.Epoch,
 		Time: now, Kind: replication.PointScheduled, Consistency: "crash", CutMethod: CutSnapshot}
-	c := &cut{Site: st.Spec.cutSite(), Disks: st.Spec.Disks,
+	c := &cut{Site: st.Spec.cutSite(), ServerID: st.Spec.ServerID, Disks: st.Spec.Disks,
 		For: For{Plan: st.Spec.Plan, Server: st.Spec.Server, Operation: st.Spec.Operation, Point: p.ID}}
 	for _, r := range st.Requests {
 		if r.Point != nil {

@@ -22,6 +22,7 @@ type stream struct {
 	wake   chan struct{}
 
 	writing sync.Mutex // one change at a time
+	sweepAt time.Time  // not earlier; of the goroutine alone
 
 	mu       sync.Mutex
 	state    *state // as last read or written; never changed in place. nil = not read yet
@@ -44,12 +45,18 @@ var (
 
 // start runs the stream until stop.
 func (s *stream) start() {
-	ctx, cancel := context.WithCancel(s.engine.ctx)
+	e := s.engine
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
 	done := make(chan struct{})
 	s.mu.Lock()
 	s.cancel, s.done = cancel, done
 	s.mu.Unlock()
-	s.engine.running.Go(func() {
+	e.running.Go(func() {
 		defer close(done)
 		defer cancel()
 		s.run(ctx)
@@ -75,12 +82,16 @@ func (s *stream) stop(ctx context.Context) error {
 
 // restart runs a stream again that stop ended.
 func (s *stream) restart() {
-	s.mu.Lock()
-	ended := s.cancel != nil
-	s.mu.Unlock()
-	if ended && s.engine.ctx.Err() == nil {
+	if s.started() {
 		s.start()
 	}
+}
+
+// started tells a stream that runs, or did, from one that is about to.
+func (s *stream) started() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.cancel != nil
 }
 
 // standing ends the goroutine, does work, and runs the stream again.
@@ -93,9 +104,8 @@ func (s *stream) standing(ctx context.Context, work func() error) error {
 }
 
 // doing tells that a start asks for what this engine does already.
-func (s *stream) doing(spec Spec) bool {
-	st := s.cached()
-	if st == nil || st.Owner != s.engine.owner || st.Stopped {
+func (s *stream) doing(st *state, spec Spec) bool {
+	if st.Owner != s.engine.owner || st.Stopped {
 		return false
 	}
 	spec.Settings = st.Spec.Settings
@@ -142,23 +152,35 @@ func (s *stream) run(ctx context.Context) {
 					continue
 				}
 			}
-			err = s.pass(ctx, st)
+			err = s.pass(ctx)
 		}
 		if ctx.Err() != nil {
 			return
 		}
-		if failed = err != nil; !failed {
+		if failed = err != nil && !errors.Is(err, errLost) && !errors.Is(err, errGivenUp); !failed {
 			delay = s.engine.config.RetryMin
 			continue
 		}
-		delay = min(delay, s.backoffMax())
-		s.failure(ctx, err, delay)
-		if s.sleep(ctx, delay) {
+		pause := s.backoff(err, delay)
+		s.failure(ctx, err, pause)
+		if s.sleep(ctx, pause) {
 			delay = s.engine.config.RetryMin
 		} else {
-			delay *= 2
+			delay = 2 * pause
 		}
 	}
+}
+
+// backoff is the pause after a failure. What only a person or another spec can mend is not
+// tried often: an attempt may be a pause of the server.
+func (s *stream) backoff(err error, delay time.Duration) time.Duration {
+	var e *cloud.Error
+	if class := cloud.ClassOf(err); (class == cloud.GiveUp || class == cloud.AskPerson) && !errors.Is(err, ErrSpoiled) {
+		delay = s.engine.config.RetryMax
+	} else if delay = min(delay, s.backoffMax()); errors.As(err, &e) {
+		delay = max(delay, min(e.RetryAfter, s.engine.config.RetryMax))
+	}
+	return delay
 }
 
 // backoffMax is the longest pause after a failure.
@@ -221,9 +243,6 @@ func (s *stream) sleep(ctx context.Context, d time.Duration) bool {
 // failure turns the end of a pass into health, and into an interruption where the stream
 // must not go on by itself.
 func (s *stream) failure(ctx context.Context, err error, retryIn time.Duration) {
-	if errors.Is(err, errLost) {
-		return // the next look says so
-	}
 	s.engine.log.Warn("pass ended", zap.String("stream", s.name), zap.Error(err))
 	class := cloud.ClassOf(err)
 	st := s.cached()
@@ -233,7 +252,7 @@ func (s *stream) failure(ctx context.Context, err error, retryIn time.Duration) 
 		health = replication.HealthInterrupted
 		if st != nil && class == cloud.Retry && st.Passes > 0 && !st.Spec.Settings.AutoResume && !st.wantsFinal() {
 			why = fmt.Sprintf("%v; the points that are there stay usable; resume the stream", err)
-			if cerr := s.own(ctx, func(st *state) error { st.Interrupted = why; return nil }); cerr != nil {
+			if _, cerr := s.own(ctx, func(st *state) error { st.Interrupted = why; return nil }); cerr != nil {
 				s.engine.log.Warn("interruption not noted", zap.String("stream", s.name), zap.Error(cerr))
 			}
 		}

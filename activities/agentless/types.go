@@ -83,10 +83,11 @@ type For struct {
 
 // CutRequest asks for snapshots of the disks of a server, cut at one instant.
 type CutRequest struct {
-	For   For
-	Site  cloud.Site
-	Disks []Disk
-	Snaps []Snap // one a disk, in the same order; the first token is the one of the call
+	For      For
+	Site     cloud.Site
+	ServerID string // at Site
+	Disks    []Disk
+	Snaps    []Snap // one a disk, in the same order; the first token is the one of the call
 	// Point says that these snapshots are the recovery point, and are not copied.
 	Point bool
 }
