@@ -1,6 +1,8 @@
 package awstest
 
 import (
+	"net/http"
+	"strings"
 	"time"
 )
 
@@ -76,4 +78,64 @@ func (c *Cloud) match(r Request) *Rule {
 		return x
 	}
 	return nil
+}
+
+// actionOperations are the operations that an IAM action permits, where they are not the one of its name
+// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html).
+var actionOperations = map[string][]string{
+	"s3:ListBucket":                 {"ListObjectsV2", "ListObjects", "HeadBucket"},
+	"s3:ListAllMyBuckets":           {"ListBuckets"},
+	"s3:GetObject":                  {"GetObject", "HeadObject"},
+	"s3:PutObject":                  {"PutObject", "CopyObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"},
+	"s3:DeleteObject":               {"DeleteObject", "DeleteObjects"},
+	"s3:PutBucketPublicAccessBlock": {"PutPublicAccessBlock", "DeletePublicAccessBlock"},
+	"s3:GetBucketPublicAccessBlock": {"GetPublicAccessBlock"},
+}
+
+// Deny takes a permission away from an account ("" = from all): an action of IAM, as "ec2:RunInstances", or
+// "ec2:*" for all of a service. Requests are refused with the service's own error, dry runs too; permit takes
+// the rule back. It panics when action is none.
+func (c *Cloud) Deny(account, action string) (permit func()) {
+	prefix, name, ok := strings.Cut(action, ":")
+	if !ok || prefix == "" || name == "" {
+		panic("awstest: " + action + " is no action: SERVICE:OPERATION")
+	}
+	operations := actionOperations[action]
+	switch {
+	case name == "*":
+		operations = []string{""}
+	case operations == nil:
+		operations = []string{name}
+	}
+	service := prefix
+	if prefix == "cloudwatch" {
+		service = "monitoring" // as its requests are signed
+	}
+	var permits []func()
+	for _, op := range operations {
+		permits = append(permits, c.Inject(Rule{Service: service, Account: account, Operation: op, Error: denied(service, action)}))
+	}
+	return func() {
+		for _, p := range permits {
+			p()
+		}
+	}
+}
+
+// denied is how a service says that something is not permitted: the page "Common Errors" of its API reference.
+func denied(service, action string) *Error {
+	e := &Error{Code: "AccessDenied", Message: "User is not authorized to perform: " + action, Status: http.StatusForbidden}
+	switch service {
+	case "ec2":
+		e.Code, e.Message = "UnauthorizedOperation", "You are not authorized to perform this operation. User is not authorized to perform: "+action
+	case "s3":
+		e.Message = "Access Denied"
+	case "sns":
+		e.Code = "AuthorizationError"
+	case "ssm", "kms":
+		e.Code, e.Status = "AccessDeniedException", http.StatusBadRequest
+	case "ebs", "monitoring", "backup", "elasticfilesystem":
+		e.Code = "AccessDeniedException"
+	}
+	return e
 }

@@ -50,6 +50,25 @@ func (d *formReader) plainStruct(prefix string, v reflect.Value) error {
 	return nil
 }
 
+// plainMap reads a map: key.entry.1.Name and key.entry.1.Value, or key and value.
+func (d *formReader) plainMap(key string, v reflect.Value) error {
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 1; d.has(key + ".entry." + strconv.Itoa(i)); i++ {
+		entry := key + ".entry." + strconv.Itoa(i) + "."
+		name, value := entry+"key", entry+"value"
+		if d.has(entry + "Name") {
+			name, value = entry+"Name", entry+"Value"
+		}
+		d.used[name] = true
+		e := reflect.New(v.Type().Elem()).Elem()
+		if err := d.plain(value, e); err != nil {
+			return err
+		}
+		v.SetMapIndex(reflect.ValueOf(d.form.Get(name)).Convert(v.Type().Key()), e)
+	}
+	return nil
+}
+
 // plain reads a value by the SDK's names. Lists have an element name between key and number.
 func (d *formReader) plain(key string, v reflect.Value) error {
 	t := v.Type()
@@ -60,6 +79,8 @@ func (d *formReader) plain(key string, v reflect.Value) error {
 	switch {
 	case t.Kind() == reflect.Struct && t != timeType:
 		return d.plainStruct(key+".", v)
+	case t.Kind() == reflect.Map:
+		return d.plainMap(key, v)
 	case t.Kind() == reflect.Slice && t != bytesType:
 		item := d.itemName(key)
 		if item == "" {
