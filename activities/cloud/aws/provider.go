@@ -44,6 +44,9 @@ type Options struct {
 	// Resolver is the address (host:port) of a name server that answers for zones of Route 53; empty =
 	// the zone's own name servers.
 	Resolver string
+	// VCPUs is the account's quota of running virtual CPUs of standard types in the region (Service Quotas,
+	// L-1216C47A), for the checks before a launch; 0 = not known.
+	VCPUs int
 }
 
 // DefaultLookFor is longer than listings of EC2 lag behind. AWS names no bound, but advises to back off to
