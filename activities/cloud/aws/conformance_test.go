@@ -23,6 +23,7 @@ import (
 	"lifeboat/activities/cloud"
 	"lifeboat/activities/cloud/aws/awstest"
 	"lifeboat/activities/cloud/cloudtest"
+	"lifeboat/activities/cloud/local"
 )
 
 const (
@@ -30,6 +31,12 @@ const (
 	testZone = "example.org"
 	testType = "t3.micro"
 )
+
+// TestMain is also the helper programs of the sites that run the double's instances.
+func TestMain(m *testing.M) {
+	local.RunHelper()
+	os.Exit(m.Run())
+}
 
 // TestConformance runs the suite against the double, or, with LIFEBOAT_AWS_TEST=1, against what the environment names:
 // the real cloud, or the emulator at AWS_ENDPOINT_URL. The account must be one for tests: what carries Lifeboat's tags is
