@@ -23,13 +23,15 @@ func NewAgentless(engine *agentless.Engine) *Agentless {
 // Identity tells that somebody serves the queue. There is no key: no data comes here.
 func (a *Agentless) Identity(context.Context) (IdentityResult, error) { return IdentityResult{}, nil }
 
-// PrepareTarget has nothing to prepare: no disk and no address receives the data.
-func (a *Agentless) PrepareTarget(_ context.Context, in PrepareTargetInput) (PrepareTargetResult, error) {
+// PrepareTarget makes sure that the recovery points of a stream can be used here, also when
+// another worker made them that is gone; NotFound when there are none at the site. No disk and
+// no address receives the data, so that there is nothing else to prepare.
+func (a *Agentless) PrepareTarget(ctx context.Context, in PrepareTargetInput) (PrepareTargetResult, error) {
 	if len(in.Disks) > 0 {
 		return PrepareTargetResult{}, Err(cloud.E(cloud.InvalidInput, "PrepareTarget", "stream "+in.Stream,
 			"replica disks cannot be received without an agent", "use the queue of an agent", nil))
 	}
-	return PrepareTargetResult{}, nil
+	return PrepareTargetResult{}, Err(a.engine.Know(ctx, in.Stream, in.Scope.Site))
 }
 
 // StartSource begins to make recovery points of a server; durable before it returns. The

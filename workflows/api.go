@@ -86,7 +86,8 @@ type ServerView struct {
 	Recovered    *activities.ServerInfo `json:"recovered"`
 	Allowed      []string               `json:"allowed"`
 	Refused      map[string]string      `json:"refused"`
-	Notes        []string               `json:"notes,omitempty"` // e.g. networks in different zones, fencing unknown
+	Transfer     string                 `json:"transfer,omitempty"` // snapshots or blocks; empty = agents
+	Notes        []string               `json:"notes,omitempty"`    // e.g. networks in different zones, fencing unknown
 	LastError    string                 `json:"last_error,omitempty"`
 	// Source and target agents and the stream, for live progress (see FollowDetails).
 	SourceAgent string `json:"source_agent,omitempty"`

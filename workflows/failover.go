@@ -109,6 +109,11 @@ func (r *recovery) leaveSource(ctx workflow.Context, side plan.Site, srv *activi
 	}
 	return r.step(ctx, "fetch the last state", false, func(ctx workflow.Context) (string, error) {
 		var p activities.Point
+		if r.state.Spec.Agentless() {
+			if err := runAgentless(ctx, r.o.t, r.state); err != nil {
+				return "", err
+			}
+		}
 		err := workflow.ExecuteActivity(r.o.t.await(ctx, HostQueue(r.sender(side)), "last pass: current-time of "+r.name()), hostActs.MarkPoint,
 			activities.MarkPointInput{Stream: r.state.streamID(), Epoch: r.state.Epoch, RequestID: r.o.in.WorkflowID, Label: "current-time", Final: true}).Get(ctx, &p)
 		return p.ID, err
@@ -118,6 +123,9 @@ func (r *recovery) leaveSource(ctx workflow.Context, side plan.Site, srv *activi
 // stopReceiver makes the receiver refuse whatever a sender of the old epoch still has.
 func (r *recovery) stopReceiver(ctx workflow.Context) error {
 	return r.step(ctx, "stop replication", false, func(ctx workflow.Context) (string, error) {
+		if err := r.knowPoints(ctx); err != nil {
+			return "", err
+		}
 		return "", workflow.ExecuteActivity(r.o.t.mutate(ctx, HostQueue(r.agent()), "stop receiver at "+r.agent()), hostActs.StopTarget,
 			activities.StreamInput{Stream: r.state.streamID(), Epoch: r.state.Epoch}).Get(ctx, nil)
 	})

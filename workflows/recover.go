@@ -26,6 +26,7 @@ type recovery struct {
 	point   activities.Point
 	disks   []activities.DiskInfo
 	server  activities.ServerInfo
+	known   bool // the worker without agents knows the points
 }
 
 // recovery prepares the recovery of server i.
@@ -60,6 +61,9 @@ func (r *recovery) clean(ctx workflow.Context) error {
 // choosePoint resolves the selector and marks the point as in use.
 func (r *recovery) choosePoint(ctx workflow.Context, selector string, before *time.Time) error {
 	return r.step(ctx, "choose recovery point", false, func(ctx workflow.Context) (string, error) {
+		if err := r.knowPoints(ctx); err != nil {
+			return "", err
+		}
 		err := workflow.ExecuteActivity(r.o.t.read(ctx, HostQueue(r.agent()), "choose recovery point "+selector), hostActs.SelectPoint,
 			activities.SelectPointInput{Stream: r.state.streamID(), Selector: selector, Operation: r.o.in.WorkflowID, Before: before}).Get(ctx, &r.point)
 		if err != nil {
@@ -85,6 +89,16 @@ func (r *recovery) agent() string {
 		}
 	}
 	return r.where.Name
+}
+
+// knowPoints makes sure that the points can be used, where no agent keeps them.
+func (r *recovery) knowPoints(ctx workflow.Context) error {
+	if r.known || !r.state.Spec.Agentless() {
+		return nil
+	}
+	err := knowAgentless(ctx, r.o.t, r.state)
+	r.known = err == nil
+	return err
 }
 
 // sender is the agent that fetches the last state of the server at a side.

@@ -26,11 +26,30 @@ func (s *server) startAgentless(ctx workflow.Context) error {
 }
 
 func (s *server) callAgentless(ctx workflow.Context) error {
+	return runAgentless(ctx, s.t, &s.ServerState)
+}
+
+// runAgentless makes sure that somebody runs a server's stream.
+func runAgentless(ctx workflow.Context, t Timing, s *ServerState) error {
 	agent, src, keep := s.targetAgent(), s.sourceServer(), s.Spec.Policy.Keep
-	return workflow.ExecuteActivity(s.t.mutate(ctx, HostQueue(agent), "start "+s.Spec.Transfer+" of "+src.Name+" at "+agent), hostActs.StartSource,
+	return workflow.ExecuteActivity(t.mutate(ctx, HostQueue(agent), "start "+s.Spec.Transfer+" of "+src.Name+" at "+agent), hostActs.StartSource,
 		activities.StartSourceInput{Stream: s.streamID(), Scope: s.scope(s.targetSite(), activities.RolePoint), Epoch: s.Epoch, ServerID: src.ID,
 			Disks: s.protectedDisks(src), Settings: s.Settings, Transfer: s.Spec.Transfer, Source: site(s.sourceSite()),
 			Keep: keep.Count, Within: keep.Within.D()}).Get(ctx, nil)
+}
+
+// knowAgentless makes sure that the worker knows a server's recovery points, and asks the
+// source for nothing: it may be a new worker, in the disaster that took the other one.
+func knowAgentless(ctx workflow.Context, t Timing, s *ServerState) error {
+	agent := s.targetAgent()
+	return workflow.ExecuteActivity(t.mutate(ctx, HostQueue(agent), "find the recovery points at "+agent), hostActs.PrepareTarget,
+		activities.PrepareTargetInput{Stream: s.streamID(), Scope: s.scope(s.targetSite(), activities.RolePoint), Epoch: s.Epoch}).Get(ctx, nil)
+}
+
+// isUnknown tells that an agent or worker has no such stream.
+func isUnknown(err error) bool {
+	var app *temporal.ApplicationError
+	return errors.As(err, &app) && app.Type() == activities.NotFound
 }
 
 // workerSilent says why following failed. A worker that answers, but does not know the
@@ -38,11 +57,10 @@ func (s *server) callAgentless(ctx workflow.Context) error {
 // what is written at the target site.
 func (s *server) workerSilent(ctx workflow.Context, err error, silent bool) (Health, string) {
 	queue := HostQueue(s.Stream.Source)
-	var app *temporal.ApplicationError
 	switch {
 	case silent:
 		return HealthStalled, "no worker takes tasks of " + queue + "; is lifeboat-worker running with role cloud for site " + s.targetSite().Name + "?"
-	case !errors.As(err, &app) || app.Type() != activities.NotFound:
+	case !isUnknown(err):
 		return HealthStalled, "the worker of " + queue + " says: " + words(err)
 	}
 	stream := s.Stream

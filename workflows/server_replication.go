@@ -210,6 +210,11 @@ func (s *server) stopStream(ctx workflow.Context) error {
 	}
 	s.Stream = nil
 	s.detach()
+	if s.Spec.Agentless() {
+		if err := knowAgentless(ctx, s.t, &s.ServerState); err != nil && !isUnknown(err) {
+			return err
+		}
+	}
 	err := workflow.ExecuteActivity(s.t.critical(ctx, HostQueue(target), "stop receiver at "+target), hostActs.StopTarget, in).Get(ctx, nil)
 	if err != nil {
 		return err

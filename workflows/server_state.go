@@ -164,7 +164,7 @@ func bandwidthOf(s activities.StreamSettings) string {
 func (s *ServerState) view(now time.Time) ServerView {
 	v := ServerView{Plan: s.Plan, Name: s.Spec.Name, Phase: s.Phase, Health: s.Health, HealthReason: s.HealthReason,
 		Drill: s.Drill, DrillID: s.DrillID, Direction: s.Direction, Epoch: s.Epoch, Operation: s.Operation, RPOSeconds: -1,
-		Bandwidth: bandwidthOf(s.Settings), Primary: s.Primary, Recovered: s.Recovered, Allowed: s.Allowed(), Refused: map[string]string{}, Notes: s.Notes, LastError: s.LastError}
+		Bandwidth: bandwidthOf(s.Settings), Primary: s.Primary, Recovered: s.Recovered, Allowed: s.Allowed(), Refused: map[string]string{}, Transfer: s.Spec.Transfer, Notes: s.Notes, LastError: s.LastError}
 	for _, c := range allCommands {
 		if reason := s.Refuse(c); reason != "" {
 			v.Refused[c] = reason

@@ -35,6 +35,11 @@ type world struct {
 	updates []activities.CallInput
 	dns     map[string]string
 	refuse  map[string]error // workflow ID → error of updates
+	starts  []activities.StartSourceInput
+	cleaned []activities.CleanUpInput
+	kept    []activities.KeepInput
+	// fromImage: disks come with the launch.
+	fromImage bool
 }
 
 func newWorld() *world {
@@ -114,6 +119,9 @@ func (w *world) CreateDisks(_ context.Context, in activities.CreateDisksInput) (
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := slices.Clone(in.Disks)
+	if w.fromImage {
+		return out, nil
+	}
 	for i := range out {
 		out[i].DiskID = "disk-" + in.Scope.Operation + "-" + in.Step + "-" + out[i].Name
 		w.disks[out[i].DiskID] = in.Scope.Operation
@@ -130,6 +138,13 @@ func (w *world) LaunchServer(_ context.Context, in activities.LaunchServerInput)
 	id := "srv-" + in.Scope.Operation + "-" + in.Step
 	w.servers[id] = "running"
 	w.disks[id] = in.Scope.Operation
+	if w.fromImage {
+		in.Disks = slices.Clone(in.Disks)
+		for i := range in.Disks {
+			in.Disks[i].DiskID = "disk-of-" + id + "-" + in.Disks[i].Name
+			w.disks[in.Disks[i].DiskID] = in.Scope.Operation
+		}
+	}
 	return activities.ServerInfo{ID: id, Name: in.Name, State: "running", NetworkID: in.NetworkID, IP: in.IP, Ports: in.Ports, Disks: in.Disks}, nil
 }
 
@@ -203,6 +218,7 @@ func (w *world) CleanUp(_ context.Context, in activities.CleanUpInput) (activiti
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.cleaned = append(w.cleaned, in)
 	var c activities.Counts
 	for id, op := range w.disks {
 		if in.Scope.Operation != "" && op == in.Scope.Operation {
@@ -230,7 +246,28 @@ func (w *world) CountResources(_ context.Context, s activities.Scope) (activitie
 	return c, nil
 }
 
-func (w *world) KeepResources(context.Context, activities.KeepInput) error {
+// cleanedRoles lists the roles of all clean-ups of a role.
+func (w *world) cleanedRoles() (roles []string) {
+	for _, in := range w.cleaned {
+		if in.Scope.Role != "" {
+			roles = append(roles, in.Scope.Role)
+		}
+	}
+	return roles
+}
+
+// cleanedSites lists where.
+func (w *world) cleanedSites() (sites []string) {
+	for _, in := range w.cleaned {
+		sites = append(sites, in.Scope.Site.Name)
+	}
+	return sites
+}
+
+func (w *world) KeepResources(_ context.Context, in activities.KeepInput) error {
+	w.mu.Lock()
+	w.kept = append(w.kept, in)
+	w.mu.Unlock()
 	return w.enter("KeepResources")
 }
 
@@ -249,6 +286,7 @@ func (w *world) StartSource(_ context.Context, in activities.StartSourceInput) e
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.streams[in.Stream] = in.Epoch
+	w.starts = append(w.starts, in)
 	return nil
 }
 

@@ -112,6 +112,7 @@ func TestSnapshotsGoOnWhenTheirWorkerIsKilled(t *testing.T) {
 	_, b := h.createBox("db", 0, "data=8MiB")
 	h.protect(planFile{servers: []string{"db"}, tier: ", transfer: snapshots"})
 	first := h.mark("shop/db", "first")
+	h.do("point", "lock", "shop/db", first.ID)
 	for i := range 3 {
 		b.writeLine("data", 0, fmt.Sprintf("killed %d", i))
 		require.NoError(t, syscall.Kill(h.process("--roles control,cloud"), syscall.SIGKILL))
