@@ -128,7 +128,7 @@ func (s *computeState) addressTarget(in *ec2.AssociateAddressInput) (*netInterfa
 		return nil, fault("InvalidInstanceID.NotFound", "The instance ID '%s' does not exist", *in.InstanceId)
 	}
 	if i.state != types.InstanceStateNameRunning && i.state != types.InstanceStateNameStopped {
-		return nil, fault("InvalidInstanceID", "The instance '%s' is not in a valid state for this operation.", i.ID)
+		return nil, fault("InvalidInstanceID", "The %s instance '%s' is not in a valid state for this operation.", i.state, i.ID)
 	}
 	return i.iface, nil
 }
@@ -210,6 +210,9 @@ func (c *Call) showAddress(a *elasticIP) types.Address {
 }
 
 func (c *Call) describeAddresses(in *ec2.DescribeAddressesInput) (*ec2.DescribeAddressesOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	s := c.compute()
 	for _, public := range in.PublicIps {
 		if _, err := s.findAddress(nil, &public); err != nil {

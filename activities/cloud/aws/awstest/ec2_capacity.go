@@ -58,16 +58,27 @@ func (s *computeState) inReservation(r *capacityReservation) (n int) {
 	return n
 }
 
-// room finds room for one more instance of a type in a zone: in a capacity reservation, open or the one that is
-// named, or in what the zone has left beside all reservations. There is none: InsufficientInstanceCapacity, which is
-// HTTP 500 (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html).
-func (c *Call) room(s *computeState, t instanceType, zone, named string) (*capacityReservation, error) {
+// unreserved counts the room for instances of a type that a zone has left beside all reservations.
+func (c *Call) unreserved(s *computeState, t instanceType, zone string) int {
 	free := c.quota("capacity:"+t.name+":"+zone, c.quota("capacity:"+t.name, 1<<30))
 	for _, i := range s.instances {
-		if i.kind == t && i.zone() == zone && i.takesRoom() && i.reservation == nil {
+		inside := i.reservation != nil && i.reservation.state(c.Now) == types.CapacityReservationStateActive
+		if i.kind == t && i.placement == zone && i.takesRoom() && !inside {
 			free--
 		}
 	}
+	for _, r := range s.reservations {
+		if r.kind == t && r.zone == zone && r.state(c.Now) == types.CapacityReservationStateActive {
+			free -= r.total
+		}
+	}
+	return free
+}
+
+// room finds room for one more instance of a type in a zone: in a capacity reservation, open or the one that is
+// named ("none" = in none), or beside all reservations. There is none: InsufficientInstanceCapacity, which is
+// HTTP 500 (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/troubleshooting-launch.html).
+func (c *Call) room(s *computeState, t instanceType, zone, named string) (*capacityReservation, error) {
 	for _, r := range byID(s.reservations) {
 		if r.kind != t || r.zone != zone || r.state(c.Now) != types.CapacityReservationStateActive {
 			continue
@@ -75,12 +86,11 @@ func (c *Call) room(s *computeState, t instanceType, zone, named string) (*capac
 		if s.inReservation(r) < r.total && (named == r.ID || named == "" && !r.targeted) {
 			return r, nil
 		}
-		free -= r.total
 	}
-	if named != "" {
+	if named != "" && named != "none" {
 		return nil, fault("ReservationCapacityExceeded", "The requested reservation does not have sufficient compatible and available capacity for this request.")
 	}
-	if free < 1 {
+	if c.unreserved(s, t, zone) < 1 {
 		return nil, noCapacity(t, zone)
 	}
 	return nil, nil
@@ -133,18 +143,7 @@ func (c *Call) createReservation(in *ec2.CreateCapacityReservationInput) (*ec2.C
 		if err := c.checkVCPUs(s, t.vcpus*int32(n)); err != nil {
 			return "", err
 		}
-		free := c.quota("capacity:"+t.name+":"+zone, c.quota("capacity:"+t.name, 1<<30))
-		for _, i := range s.instances {
-			if i.kind == t && i.zone() == zone && i.takesRoom() && i.reservation == nil {
-				free--
-			}
-		}
-		for _, r := range s.reservations {
-			if r.kind == t && r.zone == zone && r.state(c.Now) == types.CapacityReservationStateActive {
-				free -= r.total
-			}
-		}
-		if free < n {
+		if c.unreserved(s, t, zone) < n {
 			return "", noCapacity(t, zone)
 		}
 		r := &capacityReservation{
@@ -178,6 +177,9 @@ func (c *Call) showReservation(r *capacityReservation) types.CapacityReservation
 }
 
 func (c *Call) describeReservations(in *ec2.DescribeCapacityReservationsInput) (*ec2.DescribeCapacityReservationsOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	all, err := selected(c, c.compute().reservations, in.CapacityReservationIds, "InvalidCapacityReservationId.NotFound", in.Filters, func(r *capacityReservation, name string) ([]string, bool) {
 		v := map[string]string{
 			"instance-type": r.kind.name, "availability-zone": r.zone, "state": string(r.state(c.Now)), "owner-id": c.Account,

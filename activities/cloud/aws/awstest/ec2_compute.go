@@ -105,7 +105,8 @@ func (s *computeState) step(c *Cloud, r *Region, i *instance) bool {
 		c.mu.Unlock()
 	case wishTerminated:
 		s.hosts.wait(c.Delay("instance"))
-		err := s.hosts.end(i.guest, true)
+		// Volumes that stay are to have their bytes, also when nothing ever ran on them.
+		err := errors.Join(s.fillVolumes(c, r, i), s.hosts.end(i.guest, true))
 		c.mu.Lock()
 		s.bury(c.inside(r.Account, r.Name), i, err)
 		c.mu.Unlock()

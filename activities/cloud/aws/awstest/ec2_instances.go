@@ -26,7 +26,7 @@ type instance struct {
 	profile            string // ARN
 	userData           string // base64
 	metadata           types.InstanceMetadataOptionsResponse
-	shutdown           string // what it does when it shuts down by itself: stop, terminate
+	shutdown           string // stop or terminate; only kept, see KillGuest
 	protected          bool   // against TerminateInstances
 	protectedFromStop  bool
 	ebsOptimized       bool
@@ -49,8 +49,6 @@ type instance struct {
 
 	turn sync.Mutex // held by who starts or ends its process; taken before the lock of the double
 }
-
-func (i *instance) zone() string { return i.placement }
 
 // takesRoom tells whether an instance counts against capacity and quotas of running instances.
 func (i *instance) takesRoom() bool {
@@ -101,6 +99,7 @@ func (c *Call) instancesOf(ids []string) ([]*instance, error) {
 
 // showInstance copies what the API tells about an instance: answers are written when the lock is free again.
 func (c *Call) showInstance(i *instance) types.Instance {
+	kind := i.kind
 	out := types.Instance{
 		InstanceId: &i.ID, ImageId: aws.String(i.image), InstanceType: types.InstanceType(i.kind.name), State: showState(i.state), Tags: i.tags(),
 		LaunchTime: aws.Time(i.launched), AmiLaunchIndex: aws.Int32(0), Architecture: i.arch, Hypervisor: types.HypervisorTypeXen, VirtualizationType: types.VirtualizationTypeHvm,
@@ -108,7 +107,7 @@ func (c *Call) showInstance(i *instance) types.Instance {
 		Placement:  &types.Placement{AvailabilityZone: &i.placement, AvailabilityZoneId: aws.String(zoneID(i.placement)), Tenancy: types.TenancyDefault},
 		Monitoring: &types.Monitoring{State: types.MonitoringStateDisabled}, StateTransitionReason: aws.String(i.transition),
 		PlatformDetails: aws.String("Linux/UNIX"), UsageOperation: aws.String("RunInstances"), MetadataOptions: new(i.metadata),
-		CpuOptions: &types.CpuOptions{CoreCount: &i.kind.cores, ThreadsPerCore: aws.Int32(i.kind.vcpus / i.kind.cores)},
+		CpuOptions: &types.CpuOptions{CoreCount: &kind.cores, ThreadsPerCore: aws.Int32(kind.vcpus / kind.cores)},
 	}
 	if i.clientToken != "" {
 		out.ClientToken = &i.clientToken

@@ -40,14 +40,19 @@ func (c *Call) startInstances(in *ec2.StartInstancesInput) (*ec2.StartInstancesO
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
+	for _, i := range all {
+		if i.state != types.InstanceStateNameStopped {
+			continue
+		}
+		if err := c.canStart(s, i); err != nil {
+			return nil, err
+		}
+	}
 	out := &ec2.StartInstancesOutput{}
 	for _, i := range all {
 		if i.state != types.InstanceStateNameStopped {
 			out.StartingInstances = append(out.StartingInstances, i.change(c, wishRunning, i.state))
 			continue
-		}
-		if err := c.canStart(s, i); err != nil {
-			return nil, err
 		}
 		out.StartingInstances = append(out.StartingInstances, i.change(c, wishRunning, types.InstanceStateNamePending))
 		i.run, i.launched = i.run+1, c.Now
@@ -183,21 +188,9 @@ func (c *Call) modifyInstance(in *ec2.ModifyInstanceAttributeInput) (*ec2.Modify
 	if (in.InstanceType != nil || in.UserData != nil || in.EbsOptimized != nil) && !stopped {
 		return nil, fault("IncorrectInstanceState", "The instance '%s' is not in the 'stopped' state.", i.ID)
 	}
-	kind := i.kind
-	if in.InstanceType != nil {
-		ok := false
-		if kind, ok = findType(aws.ToString(in.InstanceType.Value)); !ok || kind.architecture() != i.arch {
-			return nil, fault("InvalidInstanceAttributeValue", "Invalid instance type value: %s", aws.ToString(in.InstanceType.Value))
-		}
-		if !kind.offered(i.placement) {
-			return nil, unsupportedIn(kind, i.placement, c.Name)
-		}
-	}
-	groups := []*securityGroup(nil)
-	if len(in.Groups) > 0 {
-		if groups, err = c.compute().groupsFor(i.iface.subnet.vpc, in.Groups); err != nil {
-			return nil, err
-		}
+	kind, groups, err := c.wantedChange(i, in)
+	if err != nil {
+		return nil, err
 	}
 	mapped, err := c.mappedVolumes(i, in.BlockDeviceMappings)
 	if err != nil {
@@ -206,10 +199,7 @@ func (c *Call) modifyInstance(in *ec2.ModifyInstanceAttributeInput) (*ec2.Modify
 	if err := dryRun(in.DryRun); err != nil {
 		return nil, err
 	}
-	i.kind = kind
-	if groups != nil {
-		i.iface.groups = groups
-	}
+	i.kind, i.iface.groups = kind, groups
 	for n, m := range in.BlockDeviceMappings {
 		if m.Ebs != nil && m.Ebs.DeleteOnTermination != nil {
 			mapped[n].deleteOnTermination = *m.Ebs.DeleteOnTermination
@@ -230,6 +220,24 @@ func (c *Call) modifyInstance(in *ec2.ModifyInstanceAttributeInput) (*ec2.Modify
 	flag(&i.protectedFromStop, in.DisableApiStop)
 	flag(&i.ebsOptimized, in.EbsOptimized)
 	return &ec2.ModifyInstanceAttributeOutput{}, nil
+}
+
+// wantedChange finds the type and the security groups that a change asks for; without any it is what the instance has.
+func (c *Call) wantedChange(i *instance, in *ec2.ModifyInstanceAttributeInput) (kind instanceType, groups []*securityGroup, err error) {
+	kind, groups = i.kind, i.iface.groups
+	if in.InstanceType != nil {
+		ok := false
+		if kind, ok = findType(aws.ToString(in.InstanceType.Value)); !ok || kind.architecture() != i.arch {
+			return kind, nil, fault("InvalidInstanceAttributeValue", "Invalid instance type value: %s", aws.ToString(in.InstanceType.Value))
+		}
+		if !kind.offered(i.placement) {
+			return kind, nil, unsupportedIn(kind, i.placement, c.Name)
+		}
+	}
+	if len(in.Groups) > 0 {
+		groups, err = c.compute().groupsFor(i.iface.subnet.vpc, in.Groups)
+	}
+	return kind, groups, err
 }
 
 // applyNamed turns the older way to name an attribute (Attribute and Value) into the other.

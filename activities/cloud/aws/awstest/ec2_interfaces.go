@@ -115,6 +115,9 @@ func (c *Call) showInterface(i *netInterface) types.NetworkInterface {
 }
 
 func (c *Call) describeNetworkInterfaces(in *ec2.DescribeNetworkInterfacesInput) (*ec2.DescribeNetworkInterfacesOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	s := c.compute()
 	all, err := selected(c, s.interfaces, in.NetworkInterfaceIds, "InvalidNetworkInterfaceID.NotFound", in.Filters, func(i *netInterface, name string) ([]string, bool) {
 		switch name {
@@ -245,6 +248,9 @@ func (c *Call) deleteSecurityGroup(in *ec2.DeleteSecurityGroupInput) (*ec2.Delet
 }
 
 func (c *Call) describeSecurityGroups(in *ec2.DescribeSecurityGroupsInput) (*ec2.DescribeSecurityGroupsOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	all, err := selected(c, c.compute().groups, in.GroupIds, "InvalidGroup.NotFound", in.Filters, func(g *securityGroup, name string) ([]string, bool) {
 		v := map[string]string{"group-id": g.ID, "group-name": g.name, "vpc-id": g.vpc.ID, "description": g.description, "owner-id": c.Account}[name]
 		return []string{v}, v != ""

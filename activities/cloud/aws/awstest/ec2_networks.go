@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
@@ -44,10 +45,10 @@ func (s *computeState) addRegionDefaults(c *Call) {
 		at[2] = byte(16 * i)
 		n := &subnet{resource: c.newResource(types.ResourceTypeSubnet, "subnet", nil), vpc: v, cidr: netip.PrefixFrom(netip.AddrFrom4(at), 20), zone: zone, defaultFor: true}
 		s.subnets[n.ID] = n
-		n.Visible = c.Now
+		n.Visible, n.Created = c.Now, c.Now.Add(-time.Hour)
 	}
 	for _, r := range []*resource{v.resource, v.main, v.gateway, s.defaultGroup(v).resource} {
-		r.Visible = c.Now
+		r.Visible, r.Created = c.Now, c.Now.Add(-time.Hour)
 	}
 }
 
@@ -158,9 +159,18 @@ func (c *Call) createVpc(in *ec2.CreateVpcInput) (*ec2.CreateVpcOutput, error) {
 	return &ec2.CreateVpcOutput{Vpc: new(c.showVPC(v))}, nil
 }
 
+// networkState is pending for a moment (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_CreateSubnet.html);
+// what a region has from the start is there.
+func networkState[S ~string](c *Call, r *resource, pending, available S) S {
+	if c.Now.Before(r.Created.Add(c.Delay("network"))) {
+		return pending
+	}
+	return available
+}
+
 func (c *Call) showVPC(v *vpc) types.Vpc {
 	return types.Vpc{
-		VpcId: &v.ID, CidrBlock: aws.String(v.cidr.String()), IsDefault: &v.isDefault, State: types.VpcStateAvailable,
+		VpcId: &v.ID, CidrBlock: aws.String(v.cidr.String()), IsDefault: &v.isDefault, State: networkState(c, v.resource, types.VpcStatePending, types.VpcStateAvailable),
 		OwnerId: &c.Account, InstanceTenancy: types.TenancyDefault, Tags: v.tags(),
 		CidrBlockAssociationSet: []types.VpcCidrBlockAssociation{{
 			AssociationId: aws.String("vpc-cidr-assoc-" + v.ID[4:]), CidrBlock: aws.String(v.cidr.String()),
@@ -170,6 +180,9 @@ func (c *Call) showVPC(v *vpc) types.Vpc {
 }
 
 func (c *Call) describeVpcs(in *ec2.DescribeVpcsInput) (*ec2.DescribeVpcsOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	all, err := selected(c, c.compute().vpcs, in.VpcIds, "InvalidVpcID.NotFound", in.Filters, func(v *vpc, name string) ([]string, bool) {
 		switch name {
 		case "vpc-id":
@@ -179,7 +192,7 @@ func (c *Call) describeVpcs(in *ec2.DescribeVpcsInput) (*ec2.DescribeVpcsOutput,
 		case "is-default", "isDefault":
 			return []string{strconv.FormatBool(v.isDefault)}, true
 		case "state":
-			return []string{"available"}, true
+			return []string{string(c.showVPC(v).State)}, true
 		case "owner-id":
 			return []string{c.Account}, true
 		}
@@ -265,12 +278,15 @@ func (c *Call) showSubnet(n *subnet) types.Subnet {
 	return types.Subnet{
 		SubnetId: &n.ID, VpcId: &n.vpc.ID, CidrBlock: aws.String(n.cidr.String()), AvailabilityZone: &n.zone, AvailabilityZoneId: aws.String(zoneID(n.zone)),
 		AvailableIpAddressCount: aws.Int32(int32(c.compute().free(n))), DefaultForAz: &n.defaultFor, MapPublicIpOnLaunch: &n.defaultFor,
-		OwnerId: &c.Account, State: types.SubnetStateAvailable, Tags: n.tags(),
+		OwnerId: &c.Account, State: networkState(c, n.resource, types.SubnetStatePending, types.SubnetStateAvailable), Tags: n.tags(),
 		SubnetArn: aws.String("arn:aws:ec2:" + c.Name + ":" + c.Account + ":subnet/" + n.ID),
 	}
 }
 
 func (c *Call) describeSubnets(in *ec2.DescribeSubnetsInput) (*ec2.DescribeSubnetsOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	s := c.compute()
 	all, err := selected(c, s.subnets, in.SubnetIds, "InvalidSubnetID.NotFound", in.Filters, func(n *subnet, name string) ([]string, bool) {
 		switch name {
@@ -289,7 +305,7 @@ func (c *Call) describeSubnets(in *ec2.DescribeSubnetsInput) (*ec2.DescribeSubne
 		case "default-for-az", "defaultForAz", "map-public-ip-on-launch":
 			return []string{strconv.FormatBool(n.defaultFor)}, true
 		case "state":
-			return []string{"available"}, true
+			return []string{string(c.showSubnet(n).State)}, true
 		case "owner-id":
 			return []string{c.Account}, true
 		}

@@ -52,6 +52,9 @@ func (c *Call) zone(name, id *string) (string, error) {
 }
 
 func (c *Call) describeZones(in *ec2.DescribeAvailabilityZonesInput) (*ec2.DescribeAvailabilityZonesOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	out := &ec2.DescribeAvailabilityZonesOutput{}
 	for _, want := range in.ZoneNames {
 		if !slices.Contains(zonesOf(c.Name), want) {
@@ -80,6 +83,9 @@ func (c *Call) describeZones(in *ec2.DescribeAvailabilityZonesInput) (*ec2.Descr
 }
 
 func (c *Call) describeRegions(in *ec2.DescribeRegionsInput) (*ec2.DescribeRegionsOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	out := &ec2.DescribeRegionsOutput{}
 	for _, want := range in.RegionNames {
 		if !slices.Contains(regionNames, want) {
@@ -131,6 +137,9 @@ func (s *computeState) hasKeyPair(name string) bool {
 }
 
 func (c *Call) describeKeyPairs(in *ec2.DescribeKeyPairsInput) (*ec2.DescribeKeyPairsOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	s := c.compute()
 	for _, name := range in.KeyNames {
 		if !s.hasKeyPair(name) {
@@ -155,6 +164,9 @@ func (c *Call) describeKeyPairs(in *ec2.DescribeKeyPairsInput) (*ec2.DescribeKey
 
 // describeRouteTables shows the main route table of every VPC: its own range, and the internet gateway when there is one.
 func (c *Call) describeRouteTables(in *ec2.DescribeRouteTablesInput) (*ec2.DescribeRouteTablesOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	all, err := selected(c, routeTables(c.compute()), in.RouteTableIds, "InvalidRouteTableID.NotFound", in.Filters, func(t ofVPC, name string) ([]string, bool) {
 		switch name {
 		case "route-table-id", "association.route-table-id":
@@ -209,6 +221,9 @@ func routeTables(s *computeState) map[string]ofVPC {
 }
 
 func (c *Call) describeInternetGateways(in *ec2.DescribeInternetGatewaysInput) (*ec2.DescribeInternetGatewaysOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	gateways := map[string]ofVPC{}
 	for _, v := range c.compute().vpcs {
 		if v.gateway != nil {

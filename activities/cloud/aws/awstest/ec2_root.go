@@ -169,6 +169,9 @@ func (s *computeState) swapRoot(c *Call, t *rootTask) error {
 	i := t.instance
 	old := c.rootOf(i)
 	if old == nil || i.wish == wishTerminated {
+		if t.made {
+			c.deleteVolume(t.volume)
+		}
 		return errors.New("the instance has no root volume any more")
 	}
 	if state := t.volume.state(c.Now); state != types.VolumeStateAvailable {
@@ -207,6 +210,9 @@ func showRootTask(t *rootTask) types.ReplaceRootVolumeTask {
 }
 
 func (c *Call) describeRootTasks(in *ec2.DescribeReplaceRootVolumeTasksInput) (*ec2.DescribeReplaceRootVolumeTasksOutput, error) {
+	if err := dryRun(in.DryRun); err != nil {
+		return nil, err
+	}
 	all, err := selected(c, c.compute().rootTasks, in.ReplaceRootVolumeTaskIds, "InvalidReplaceRootVolumeTaskId.NotFound", in.Filters, func(t *rootTask, name string) ([]string, bool) {
 		v := map[string]string{"instance-id": t.instance.ID, "task-state": string(t.state)}[name]
 		return []string{v}, v != ""

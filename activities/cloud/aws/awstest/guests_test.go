@@ -127,7 +127,13 @@ func TestAnInstanceIsAProcessOnItsVolumes(t *testing.T) {
 	must(s.ec2.StartInstances(ctx, &ec2.StartInstancesInput{InstanceIds: ids}))(t)
 	s.instanceIs(id, types.InstanceStateNameRunning)
 	s.answers(ip, id+" two! hello")
+	_, before, err := c.guestServer(ctx, id)
+	require.NoError(t, err)
 	must(s.ec2.RebootInstances(ctx, &ec2.RebootInstancesInput{InstanceIds: ids}))(t)
+	until(t, "another process runs", func() bool {
+		_, now, err := c.guestServer(ctx, id)
+		return err == nil && now != before && c.guestAlive(ctx, id)
+	})
 	s.answers(ip, id+" two! hello")
 
 	require.NoError(t, c.KillGuest(ctx, id))
