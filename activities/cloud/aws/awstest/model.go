@@ -75,6 +75,9 @@ func (m *member) wireName(name string) string {
 
 // field finds the SDK's field of a member.
 func field(v reflect.Value, name string) (reflect.Value, bool) {
+	if name == "" {
+		return reflect.Value{}, false
+	}
 	f := v.FieldByName(strings.ToUpper(name[:1]) + name[1:])
 	return f, f.IsValid()
 }
