@@ -392,3 +392,25 @@ func TestZonesAndChecksHaveTags(t *testing.T) {
 		t.Errorf("the tags are %+v", got.ResourceTagSet.Tags)
 	}
 }
+
+// Whatever is put as the value of a record is refused, or is one record that can be sent.
+func FuzzRecordValue(f *testing.F) {
+	for _, v := range []string{"127.0.0.1", `"text" "more"`, "10 mail.example.com", "a\nb", "$INCLUDE x", `"`, "( 1", "\\#"} {
+		f.Add(v)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		for _, kind := range []types.RRType{types.RRTypeA, types.RRTypeTxt, types.RRTypeCname, types.RRTypeMx, types.RRTypeSrv} {
+			s := &types.ResourceRecordSet{Name: aws.String("www.example.com."), Type: kind, TTL: aws.Int64(60)}
+			rr, err := recordOf(s, value)
+			if err != nil {
+				continue
+			}
+			if rr.Header().Name != "www.example.com." || rr.Header().Rrtype != dns.StringToType[string(kind)] {
+				t.Fatalf("%q as %s becomes %s", value, kind, rr)
+			}
+			if _, err := (&dns.Msg{Answer: []dns.RR{rr}}).Pack(); err != nil {
+				t.Logf("%q as %s cannot be packed: %v", value, kind, err)
+			}
+		}
+	})
+}

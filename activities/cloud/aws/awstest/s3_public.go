@@ -1,6 +1,7 @@
 package awstest
 
 import (
+	"cmp"
 	"encoding/json"
 	"encoding/xml"
 	"io"
@@ -105,10 +106,11 @@ func (c *Cloud) s3Access(op string, b *s3Bucket, w http.ResponseWriter, r *http.
 
 // s3Hosts are the names of S3's endpoints, with the bucket in front of them or in the path
 // (https://docs.aws.amazon.com/AmazonS3/latest/userguide/VirtualHosting.html).
-var s3Hosts = regexp.MustCompile(`^(?:([a-z0-9.-]+)\.)?s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com$`)
+var s3Hosts = regexp.MustCompile(`^(?:([a-z0-9.-]+)\.)?s3(?:[.-]([a-z0-9-]+))?\.amazonaws\.com$`)
 
 // anonymous answers an unsigned request for an object, by an endpoint of S3: what a bucket policy makes
-// public can be read; all else is AccessDenied, also what is not there.
+// public can be read; all else is AccessDenied, also what is not there. The endpoint of another region than the
+// bucket's redirects, which a health check takes for success.
 func (c *Cloud) anonymous(w http.ResponseWriter, r *http.Request) bool {
 	host, _, _ := strings.Cut(r.Host, ":")
 	g := s3Hosts.FindStringSubmatch(host)
@@ -128,6 +130,10 @@ func (c *Cloud) anonymous(w http.ResponseWriter, r *http.Request) bool {
 	c.mu.Unlock()
 	if b == nil || (r.Method != http.MethodGet && r.Method != http.MethodHead) || !p.public("arn:aws:s3:::"+name+"/"+key) {
 		s3Fail(w, s3Denied())
+		return true
+	}
+	if region := cmp.Or(g[2], "us-east-1"); region != b.region {
+		s3Fail(w, s3Reachable(b, b.account, region, w))
 		return true
 	}
 	if _, err := b.store.HeadObject(name, key); err != nil {

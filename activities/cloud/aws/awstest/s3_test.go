@@ -255,10 +255,10 @@ func TestObjectForEverybody(t *testing.T) {
 	c := New(t, Options{})
 	client := newBucket(t, c, "eu-west-1", "ledger")
 	must(putObject(client, "standby", "up"))(t)
-	read := func(key string) int {
+	ask := func(host, key string) int {
 		r := must(http.NewRequest(http.MethodGet, c.URL+"/"+key, nil))(t)
-		r.Host = "ledger.s3.eu-west-1.amazonaws.com"
-		answer := must(http.DefaultClient.Do(r))(t)
+		r.Host = host
+		answer := must(http.DefaultTransport.RoundTrip(r))(t)
 		defer answer.Body.Close()
 		body := must(io.ReadAll(answer.Body))(t)
 		if answer.StatusCode == http.StatusOK && !bytes.Equal(body, []byte("up")) {
@@ -266,6 +266,7 @@ func TestObjectForEverybody(t *testing.T) {
 		}
 		return answer.StatusCode
 	}
+	read := func(key string) int { return ask("ledger.s3.eu-west-1.amazonaws.com", key) }
 	policy := func() error {
 		_, err := client.PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: aws.String("ledger"), Policy: aws.String(
 			`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":"*","Action":"s3:GetObject","Resource":"arn:aws:s3:::ledger/standby"}]}`)})
@@ -279,5 +280,8 @@ func TestObjectForEverybody(t *testing.T) {
 	wantCode(t, policy(), "")
 	if a, b := read("standby"), read("other"); a != http.StatusOK || b != http.StatusForbidden {
 		t.Fatalf("the object is answered with %d, another one with %d", a, b)
+	}
+	if got := ask("s3.eu-central-1.amazonaws.com", "ledger/standby"); got != http.StatusMovedPermanently {
+		t.Fatalf("another region answers with %d", got)
 	}
 }

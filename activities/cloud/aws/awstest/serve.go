@@ -1,6 +1,7 @@
 package awstest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,16 @@ import (
 
 // maxBody is more than any request of the services has: the largest are blocks of snapshots and templates.
 const maxBody = 16 << 20
+
+// readBody reads a body, in one piece when its length is known: blocks of snapshots are large and many.
+func readBody(r *http.Request) ([]byte, error) {
+	if n := r.ContentLength; n > 0 && n <= maxBody {
+		b := make([]byte, n)
+		_, err := io.ReadFull(r.Body, b)
+		return b, err
+	}
+	return io.ReadAll(io.LimitReader(r.Body, maxBody))
+}
 
 // ServeHTTP implements http.Handler.
 func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -32,7 +43,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this double has no service "+s.service, http.StatusNotImplemented)
 		return
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	body, err := readBody(r)
 	if err != nil {
 		return // the client has gone
 	}
@@ -75,7 +86,7 @@ func (c *Cloud) raw(s scope, w http.ResponseWriter, r *http.Request) bool {
 	c.mu.Lock()
 	account := c.account(s.key)
 	req := Request{Service: s.service, Region: s.region, Account: account.ID, Operation: svc.operation(r), Host: r.Host, Time: time.Now()}
-	rule := c.match(req)
+	rule := cmp.Or(c.expired(s), c.match(req))
 	c.mu.Unlock()
 	answer := httptest.NewRecorder()
 	if rule != nil && rule.Error != nil && !rule.After {
@@ -111,7 +122,7 @@ func (c *Cloud) answer(svc *service, s scope, op string, r *http.Request, body [
 	account := c.account(s.key)
 	call := &Call{Cloud: c, Region: c.region(account.ID, s.region), Service: s.service, Operation: op, HTTP: r, Now: time.Now()}
 	req := Request{Service: s.service, Region: s.region, Account: account.ID, Operation: op, Host: r.Host, Time: call.Now}
-	rule := c.match(req)
+	rule := cmp.Or(c.expired(s), c.match(req))
 	if rule != nil && rule.Error != nil && !rule.After {
 		err = rule.Error
 	} else if rule == nil || !rule.Drop || rule.After {

@@ -96,6 +96,38 @@ func (c *Call) identity() (arn, id string) {
 	return "arn:aws:iam::" + c.Region.Account + ":user/" + signed.key, "AIDA" + signed.key
 }
 
+// ExpireSessions lets the credentials of all roles that were assumed so far run out.
+func (c *Cloud) ExpireSessions() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.stsOf()
+	for k, session := range s.sessions {
+		session.expires = time.Time{}
+		s.sessions[k] = session
+	}
+}
+
+// expired is a rule that refuses what is signed with credentials that ran out, each service in its way
+// (https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html,
+// https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, and the "Common Errors" of the others);
+// nil for all else. The lock is held.
+func (c *Cloud) expired(signed scope) *Rule {
+	s, ok := c.stsOf().sessions[signed.key]
+	if !ok || time.Now().Before(s.expires) {
+		return nil
+	}
+	e := &Error{Code: "ExpiredTokenException", Message: "The security token included in the request is expired"}
+	switch signed.service {
+	case "ec2":
+		e.Code, e.Message = "RequestExpired", "Request has expired."
+	case "s3":
+		e.Code, e.Message = "ExpiredToken", "The provided token has expired."
+	case "sts", "sns", "route53", "rds", "autoscaling", "elasticloadbalancing", "cloudformation":
+		e.Code, e.Status = "ExpiredToken", 403
+	}
+	return &Rule{Error: e}
+}
+
 func init() {
 	on(stsService, "AssumeRole", assumeRole)
 	on(stsService, "GetCallerIdentity", func(c *Call, _ *sts.GetCallerIdentityInput) (*sts.GetCallerIdentityOutput, error) {

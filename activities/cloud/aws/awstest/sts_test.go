@@ -32,6 +32,13 @@ func TestRoleIsAssumedWithItsExternalID(t *testing.T) {
 	if *who.Account != "222222222222" || *who.Arn != "arn:aws:sts::222222222222:assumed-role/recovery/lifeboat" {
 		t.Errorf("the session is %s of %s", *who.Arn, *who.Account)
 	}
+	objects := s3.NewFromConfig(config)
+	must(objects.ListBuckets(t.Context(), &s3.ListBucketsInput{}))(t)
+	c.ExpireSessions()
+	_, err = ec2.NewFromConfig(config).DescribeVolumes(t.Context(), &ec2.DescribeVolumesInput{})
+	wantCode(t, err, "RequestExpired")
+	_, err = objects.ListBuckets(t.Context(), &s3.ListBucketsInput{})
+	wantCode(t, err, "ExpiredToken")
 	who = must(client.GetCallerIdentity(t.Context(), &sts.GetCallerIdentityInput{}))(t)
 	if *who.Account != "111111111111" {
 		t.Errorf("the caller is of %s", *who.Account)
