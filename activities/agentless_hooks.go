@@ -258,9 +258,9 @@ func (a AgentlessSites) Remove(ctx context.Context, r agentless.Removal) error {
 	return errors.Join(errs...)
 }
 
-// removeSnap deletes one snapshot. One whose identifier is not known is looked for by its
-// tag, until it would be visible if it had been made.
-func (a AgentlessSites) removeSnap(ctx context.Context, s snapshotPlace, snap agentless.Snap, since time.Time) error {
+// removeSnap deletes one snapshot; one whose identifier is not known is looked for by its
+// tag. Where it may be that it only cannot be seen yet, it is not taken for gone.
+func (a AgentlessSites) removeSnap(ctx context.Context, s snapshotPlace, snap agentless.Snap, since *time.Time) error {
 	ids := []string{snap.ID}
 	if snap.ID == "" {
 		found, err := s.snapshots.Snapshots(ctx, cloud.Filter{Tags: map[string]string{cloud.TagToken: snap.Token}})
@@ -272,12 +272,14 @@ func (a AgentlessSites) removeSnap(ctx context.Context, s snapshotPlace, snap ag
 			ids = append(ids, f.ID)
 		}
 	}
+	unseen := len(ids) == 0
 	for _, id := range ids {
-		if err := cloud.IgnoreNotFound(s.snapshots.DeleteSnapshot(ctx, id)); err != nil {
+		err := s.snapshots.DeleteSnapshot(ctx, id)
+		if unseen = unseen || cloud.IsNotFound(err); cloud.IgnoreNotFound(err) != nil {
 			return err
 		}
 	}
-	if snap.ID == "" && time.Since(since) < a.Timing.Visible {
+	if unseen && since != nil && time.Since(*since) < a.Timing.Visible {
 		return cloud.E(cloud.NotReady, "Remove", "snapshot of disk "+snap.Disk, "was about to be made a moment ago and may yet appear", "", nil)
 	}
 	err := s.ledger.Gone(ctx, snap.Token)

@@ -111,7 +111,7 @@ func (e *Engine) DeletePoint(ctx context.Context, name, id string) error {
 		if p.Point.Locked || p.Point.InUse {
 			return fmt.Errorf("%w: point %s of stream %s is locked or in use; unlock it or wait for the operation", replication.ErrPointInUse, id, name)
 		}
-		st.doom(st.Spec.Target, p.Snaps, id, e.now())
+		st.doom(st.Spec.Target, p.Snaps, id)
 		st.Points = slices.DeleteFunc(st.Points, func(p entry) bool { return p.Point.ID == id })
 		return nil
 	})
@@ -131,5 +131,5 @@ func (e *Engine) PrunePoints(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	return s.remove(ctx, st, func(d doomed) bool { return samePlace(d.Site, st.Spec.Target) })
+	return s.remove(ctx, st, func(d doomed) bool { return samePlace(d.Site, st.Spec.Target) && d.Snaps[0].ID != "" })
 }

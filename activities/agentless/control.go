@@ -102,7 +102,7 @@ func (e *Engine) StopSource(ctx context.Context, name string) error {
 		st, err := s.known(ctx, func(st *state) error {
 			st.Owner, st.Stopped = e.owner, true
 			st.abandon(e.now())
-			st.dropBase(e.now())
+			st.dropBase()
 			return nil
 		})
 		s.answered()

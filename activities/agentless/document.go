@@ -99,19 +99,16 @@ func (s *stream) tryChange(ctx context.Context, fn func(*state) error) (*state, 
 	if err != nil {
 		return nil, s.atTarget(err)
 	}
-	s.mu.Lock()
-	before, version := s.state, s.version
-	s.mu.Unlock()
-	if before == nil {
+	before := s.cached()
+	fresh := before == nil
+	if fresh {
 		before, err = s.read(ctx)
-		if err != nil && !cloud.IsNotFound(err) {
-			return nil, err
+		if cloud.IsNotFound(err) {
+			before, err = &state{}, nil
+			s.forgetCached()
 		}
-		s.mu.Lock()
-		version = s.version
-		s.mu.Unlock()
 		if err != nil {
-			before, version = &state{}, ""
+			return nil, err
 		}
 	}
 	next, err := before.clone()
@@ -119,12 +116,28 @@ func (s *stream) tryChange(ctx context.Context, fn func(*state) error) (*state, 
 		return nil, err
 	}
 	if err := fn(next); err != nil {
+		if !fresh && s.outdated(ctx, before) {
+			return nil, nil
+		}
 		return nil, err
 	}
+	s.mu.Lock()
+	version := s.version
+	s.mu.Unlock()
 	if next.same(before) {
 		return before, nil
 	}
 	return s.write(ctx, docs, next, version)
+}
+
+// outdated looks whether a state that something was refused for is not the present one.
+func (s *stream) outdated(ctx context.Context, before *state) bool {
+	now, err := s.read(ctx)
+	if cloud.IsNotFound(err) {
+		s.forgetCached()
+		return true
+	}
+	return err == nil && now.Stamp != before.Stamp
 }
 
 // write stores a state on top of a version.
@@ -142,8 +155,10 @@ func (s *stream) write(ctx context.Context, docs cloud.Documents, next *state, v
 		return nil, s.atTarget(err)
 	}
 	// The write may have got through, and a conflict may be with it: the stamp tells.
-	s.forgetCached()
 	now, rerr := s.read(ctx)
+	if cloud.IsNotFound(rerr) {
+		s.forgetCached()
+	}
 	switch {
 	case rerr == nil && now.Stamp == next.Stamp:
 		return now, nil

@@ -88,8 +88,10 @@ type request struct {
 type doomed struct {
 	Site  cloud.Site `json:"site"`
 	Snaps []Snap     `json:"snaps"`
-	Since time.Time  `json:"since"`
 	Point string     `json:"point"` // that they belonged to
+	// Since is when they were given up while they were being made; nil when they are
+	// known to be there.
+	Since *time.Time `json:"since,omitempty"`
 }
 
 // maxRequests bounds how many answered requests are remembered.
@@ -161,16 +163,14 @@ func (st *state) adopt(spec Spec, owner string, now time.Time) error {
 		st.abandon(now)
 	}
 	if st.Base != nil && (st.Base.Site != spec.cutSite() || !slices.Equal(st.Base.Disks, spec.Disks) || samePlace(spec.Source, spec.Target)) {
-		st.dropBase(now)
+		st.dropBase()
 	}
 	return nil
 }
 
 // doom notes snapshots that are to be deleted.
-func (st *state) doom(site cloud.Site, snaps []Snap, point string, now time.Time) {
-	if len(snaps) > 0 {
-		st.Doomed = append(st.Doomed, doomed{Site: site, Snaps: snaps, Since: now, Point: point})
-	}
+func (st *state) doom(site cloud.Site, snaps []Snap, point string) {
+	st.Doomed = append(st.Doomed, doomed{Site: site, Snaps: snaps, Point: point})
 }
 
 // abandon gives up the pass that is under way; its requests wait for the next one.
@@ -178,15 +178,18 @@ func (st *state) abandon(now time.Time) {
 	if st.Cut == nil {
 		return
 	}
-	st.doom(st.Cut.Site, st.Cut.Snaps, st.Cut.Point.ID, now)
-	st.doom(st.Spec.Target, st.Cut.Copies, st.Cut.Point.ID, now)
+	for _, d := range []doomed{{Site: st.Cut.Site, Snaps: st.Cut.Snaps}, {Site: st.Spec.Target, Snaps: st.Cut.Copies}} {
+		if d.Point, d.Since = st.Cut.Point.ID, &now; len(d.Snaps) > 0 {
+			st.Doomed = append(st.Doomed, d)
+		}
+	}
 	st.Cut = nil
 }
 
 // dropBase gives up the base at the source; its copies are a point's.
-func (st *state) dropBase(now time.Time) {
+func (st *state) dropBase() {
 	if st.Base != nil {
-		st.doom(st.Base.Site, st.Base.Snaps, "", now)
+		st.doom(st.Base.Site, st.Base.Snaps, "")
 		st.Base = nil
 	}
 }
@@ -238,7 +241,7 @@ func (st *state) complete(now time.Time) {
 	if len(own) == 0 {
 		own = c.Snaps
 	} else {
-		st.dropBase(now)
+		st.dropBase()
 		st.Base = &base{Site: c.Site, Disks: c.Disks, Snaps: c.Snaps, Copies: c.Copies}
 	}
 	for i := range p.Disks {
@@ -274,7 +277,7 @@ func (st *state) prune(now time.Time) {
 		evict := rank > 0 && (old || keep.Count > 0 && rank >= keep.Count) && !e.Point.Locked && !e.Point.InUse
 		rank++
 		if evict {
-			st.doom(st.Spec.Target, e.Snaps, e.Point.ID, now)
+			st.doom(st.Spec.Target, e.Snaps, e.Point.ID)
 		}
 		return evict
 	})

@@ -111,9 +111,9 @@ type CopyRequest struct {
 type Removal struct {
 	Site  cloud.Site
 	Snaps []Snap
-	// Since is when the last attempt to make them ended: one whose identifier is not known
-	// may be invisible for a while after that.
-	Since time.Time
+	// Since, where set, is when making them was given up: one that is not found may be
+	// invisible for a while after that.
+	Since *time.Time
 }
 
 // Maker makes snapshots so that however often a request is repeated, by whomever, and
