@@ -77,15 +77,15 @@ func (p *pair) requireEqual(t testing.TB, res ebs.Result) {
 
 func TestAFullCopyHasTheSameBytes(t *testing.T) {
 	t.Parallel()
-	blocks := many(150)
+	blocks := many(70)
 	blocks[999] = make([]byte, ebs.BlockSize) // listed, and zeros
 	p := newPair(t, 0, ebs.Options{}, 1, blocks)
 	var done, total int64
 	p.copy.Report = func(d, all int64) { done, total = d, all }
 	p.copy.Spec.Tags = map[string]string{"a": "1"}
 	res := p.run(t)
-	require.Equal(t, ebs.Result{Snapshot: res.Snapshot, Bytes: gib, Full: true, Read: 151, Written: 150}, res)
-	require.EqualValues(t, 151*ebs.BlockSize, done)
+	require.Equal(t, ebs.Result{Snapshot: res.Snapshot, Bytes: gib, Full: true, Read: 71, Written: 70}, res)
+	require.EqualValues(t, 71*ebs.BlockSize, done)
 	require.Equal(t, done, total)
 	require.Equal(t, map[string]string{"a": "1"}, p.to.snapshots[res.Snapshot].tags)
 	left, err := os.ReadDir(p.copy.Spec.State)
@@ -104,7 +104,7 @@ func TestAnEmptySnapshotIsCopied(t *testing.T) {
 
 func TestACopyOnABaseMovesOnlyWhatChanged(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 0, ebs.Options{}, 1, many(200))
+	p := newPair(t, 0, ebs.Options{}, 1, many(90))
 	base := p.run(t)
 	p.copy.Base, p.copy.Spec.Parent, p.copy.Spec.Token = p.copy.Snapshot, base.Snapshot, "copy 2"
 
@@ -162,11 +162,11 @@ func TestABaseThatCannotBeUsedCostsAFullCopy(t *testing.T) {
 func TestACopyThatWasKilledGoesOn(t *testing.T) {
 	t.Parallel()
 	for _, remembered := range []bool{true, false} {
-		p := newPair(t, 4, ebs.Options{}, 1, many(300))
+		p := newPair(t, 4, ebs.Options{}, 1, many(60))
 		if !remembered {
 			p.copy.Spec.State = ""
 		}
-		kill := 100
+		kill := 20
 		p.to.before = func(op string, _ int64) error {
 			if op == "put" && p.to.count("put") > kill {
 				return errKilled
@@ -179,20 +179,20 @@ func TestACopyThatWasKilledGoesOn(t *testing.T) {
 		res := p.run(t)
 		require.Len(t, p.to.snapshots, 1, "no second snapshot")
 		if remembered {
-			require.EqualValues(t, 100, res.Known)
-			require.EqualValues(t, 200, res.Written)
+			require.GreaterOrEqual(t, res.Known, int64(20-4), "but those whose answers were lost")
+			require.EqualValues(t, 60, res.Known+res.Written)
 		} else {
-			require.EqualValues(t, 300, res.Written)
+			require.EqualValues(t, 60, res.Written)
 		}
 	}
 }
 
 func TestACopyEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 4, ebs.Options{}, 1, many(100))
+	p := newPair(t, 4, ebs.Options{}, 1, many(60))
 	ctx, stop := context.WithCancelCause(t.Context())
 	p.to.before = func(string, int64) error {
-		if p.to.count("put") == 50 {
+		if p.to.count("put") == 30 {
 			stop(errKilled)
 		}
 		return nil
@@ -380,10 +380,10 @@ func TestAStateThatDoesNotFitBeginsAnew(t *testing.T) {
 
 func TestTokensMayExpireAndPagesBeEmpty(t *testing.T) {
 	t.Parallel()
-	p := newPair(t, 3, ebs.Options{}, 1, many(80))
+	p := newPair(t, 3, ebs.Options{}, 1, many(40))
 	p.from.perPage, p.from.empty = 7, true
 	p.from.before = func(op string, _ int64) error {
-		if op == "get" && p.from.count("get")%20 == 5 {
+		if op == "get" && p.from.count("get")%12 == 5 {
 			p.from.change(func() { p.from.epoch++ })
 		}
 		return nil

@@ -15,6 +15,7 @@ const (
 	gib = 1 << 30
 	// pageBlocks is how many blocks are asked for at once; the service takes 100 to 10,000.
 	pageBlocks = 5000
+	fewBlocks  = 100
 	// maxVolume is the largest volume, 64 TiB (StartSnapshot, VolumeSize).
 	maxVolume = 64 << 40
 	// emptyPages bounds how many pages in a row may have no block. Each leads on.
@@ -46,10 +47,10 @@ type answer struct {
 // lister asks for one page of a listing, from a block on or by the token of a page.
 type lister func(ctx context.Context, from int64, token *string) (answer, error)
 
-// blocksOf lists the blocks of a snapshot.
-func (c *Client) blocksOf(snapshot string) lister {
+// blocksOf lists the blocks of a snapshot, so many in an answer.
+func (c *Client) blocksOf(snapshot string, most int32) lister {
 	return func(ctx context.Context, from int64, token *string) (a answer, err error) {
-		in := &ebs.ListSnapshotBlocksInput{SnapshotId: &snapshot, MaxResults: aws.Int32(pageBlocks), NextToken: token}
+		in := &ebs.ListSnapshotBlocksInput{SnapshotId: &snapshot, MaxResults: &most, NextToken: token}
 		if token == nil {
 			in.StartingBlockIndex = aws.Int32(int32(from))
 		}
@@ -136,20 +137,15 @@ func (a answer) page(from int64) (p page, err error) {
 	return p, nil
 }
 
-// each calls fn with the pages of a listing, ascending, until all blocks of the volume are told.
-func (l lister) each(ctx context.Context, fn func(page) error) error {
-	for from := int64(0); ; {
-		p, err := l.from(ctx, from)
-		if err != nil {
+// each calls fn with the first page of a listing and those that follow it.
+func (l lister) each(ctx context.Context, p page, fn func(page) error) (err error) {
+	for {
+		if err := fn(p); err != nil || p.last {
 			return err
 		}
-		if err := fn(p); err != nil {
+		if p, err = l.from(ctx, p.to); err != nil {
 			return err
 		}
-		if p.last {
-			return nil
-		}
-		from = p.to
 	}
 }
 
@@ -158,7 +154,12 @@ func (l lister) each(ctx context.Context, fn func(page) error) error {
 // is that of the list. ErrUnrelated says that nobody knows.
 func (c *Client) Changed(ctx context.Context, base, snapshot string) ([]volume.Extent, error) {
 	var out []volume.Extent
-	err := c.changesOf(base, snapshot).each(ctx, func(p page) error {
+	list := c.changesOf(base, snapshot)
+	first, err := list.from(ctx, 0)
+	if err != nil {
+		return nil, err
+	}
+	err = list.each(ctx, first, func(p page) error {
 		for _, b := range p.blocks {
 			if n := len(out); n > 0 && out[n-1].End() == b.index*BlockSize {
 				out[n-1].Length += BlockSize
@@ -173,7 +174,7 @@ func (c *Client) Changed(ctx context.Context, base, snapshot string) ([]volume.E
 
 // sizeOf gives the size of the volume of a snapshot, in bytes.
 func (c *Client) sizeOf(ctx context.Context, snapshot string) (int64, error) {
-	a, err := c.blocksOf(snapshot)(ctx, 0, nil)
+	a, err := c.blocksOf(snapshot, fewBlocks)(ctx, 0, nil)
 	if err != nil {
 		return 0, err
 	}

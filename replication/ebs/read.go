@@ -35,7 +35,7 @@ func (c *Client) read(ctx context.Context, snapshot string, b listed, buf []byte
 			return sum, err
 		}
 		// Where the reason of a refusal is missing, the token is what could be wrong with the request.
-		p, lerr := c.blocksOf(snapshot).from(ctx, b.index)
+		p, lerr := c.blocksOf(snapshot, fewBlocks).from(ctx, b.index)
 		if lerr != nil {
 			return Sum{}, lerr
 		}

@@ -52,13 +52,13 @@ type reader struct {
 
 // Open opens a snapshot; ctx bounds its use. It holds up to as many blocks as may be in flight.
 func (c *Client) Open(ctx context.Context, snapshot string) (*Source, error) {
-	p, err := c.blocksOf(snapshot).from(ctx, 0)
+	p, err := c.blocksOf(snapshot, pageBlocks).from(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
 	s := &Source{
 		c: c, snapshot: snapshot, size: p.size, blocks: map[int64]*cached{}, most: max(c.inFlight, 4),
-		dir: directory{list: c.blocksOf(snapshot), blocks: p.size / BlockSize, pages: []page{p}},
+		dir: directory{list: c.blocksOf(snapshot, pageBlocks), blocks: p.size / BlockSize, pages: []page{p}},
 	}
 	s.ctx, s.stop = context.WithCancelCause(ctx)
 	s.freed = sync.NewCond(&s.mu)
