@@ -166,6 +166,25 @@ func TestApplySaysWhatChangedAndWhichQueuesNobodyServes(t *testing.T) {
 	require.Contains(t, r.err, "changed: +"+resolved.Servers[0].Name)
 }
 
+func TestApplyNamesTheQueuesOfCloudWorkers(t *testing.T) {
+	t.Parallel()
+	const file = "../workflows/plan/testdata/aws.yaml"
+	h := newFakeHouse()
+	h.unpolled["cloud.aws.123456789012.eu-central-1"] = true
+	h.unpolled["host.aws.210987654321.eu-west-1"] = true
+	r := run(t, h, "plan", "apply", "-f", file, "--no-add").done(t)
+	require.Contains(t, r.err, "task queue cloud.aws.123456789012.eu-central-1: no worker takes its tasks (start `lifeboat-worker --roles cloud --cloud aws/123456789012/eu-central-1 --data DIR`)")
+	require.Contains(t, r.err, "task queue host.aws.210987654321.eu-west-1: no worker takes its tasks (start `lifeboat-worker --roles cloud --cloud aws/210987654321/eu-west-1 --data DIR`)")
+	resolved, err := loadPlan(file)
+	require.NoError(t, err)
+	var names []string
+	for _, q := range queuesOf(*resolved) {
+		names = append(names, q.name)
+	}
+	require.Equal(t, []string{"cloud.local.office", "cloud.aws.123456789012.eu-central-1", "cloud.aws.210987654321.eu-west-1",
+		"host.aws.123456789012.eu-central-1", "host.aws.210987654321.eu-west-1"}, names, "each once; nobody needs an agent")
+}
+
 func TestAnInvalidPlanIsTellingAndNothingIsAsked(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "plan.yaml")

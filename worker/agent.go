@@ -59,17 +59,17 @@ func (p *process) startEngine(ctx context.Context) (*replication.Engine, func(),
 	}, nil
 }
 
-// lockDir makes sure that one process at a time is this agent.
+// lockDir makes sure that one process at a time uses a directory of state.
 func lockDir(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state of the agent: %w", err)
+		return nil, fmt.Errorf("directory of state: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("state of the agent: %w", err)
+		return nil, fmt.Errorf("directory of state: %w", err)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("another process is the agent of %s; stop it first", dir), f.Close())
+		return nil, errors.Join(fmt.Errorf("another process works in %s already; stop it first", dir), f.Close())
 	}
 	return func() { _ = f.Close() }, nil // closing releases the lock; nothing was written
 }
