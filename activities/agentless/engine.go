@@ -192,7 +192,7 @@ func (e *Engine) drop(ctx context.Context, s *stream) error {
 }
 
 func (e *Engine) newStream(name string, target cloud.Site) *stream {
-	return &stream{engine: e, name: name, target: target, wake: make(chan struct{}, 1), answers: make(chan struct{}),
+	return &stream{engine: e, name: name, target: target, wake: make(chan struct{}, 1), answers: make(chan struct{}), looked: make(chan struct{}),
 		hub: newHub(e.now, replication.Status{Stream: name, Role: replication.RoleTarget, Stage: replication.StageStarting, Health: replication.HealthOK})}
 }
 

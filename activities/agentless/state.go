@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -109,13 +110,33 @@ func decodeState(name string, raw []byte) (*state, error) {
 	if err == nil {
 		err = json.Unmarshal(raw, st)
 	}
-	if err == nil && (st.Format < 1 || st.Spec.Stream == "") {
-		err = fmt.Errorf("it has no stream")
+	if err == nil {
+		err = st.check()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: document %s: %w; restore it from an earlier version", replication.ErrDamagedState, name, err)
 	}
 	return st, nil
+}
+
+// check finds what no write of this program leaves.
+func (st *state) check() error {
+	if st.Format < 1 || st.Spec.Stream == "" {
+		return errors.New("it has no stream")
+	}
+	if c := st.Cut; c != nil && (len(c.Snaps) == 0 || len(c.Snaps) != len(c.Disks) || len(c.Copies) != 0 && len(c.Copies) != len(c.Disks) ||
+		c.Made && len(c.Point.Disks) != len(c.Disks)) {
+		return errors.New("its cut does not fit its disks")
+	}
+	if b := st.Base; b != nil && (len(b.Snaps) != len(b.Disks) || len(b.Copies) != len(b.Disks)) {
+		return errors.New("its base does not fit its disks")
+	}
+	for _, d := range st.Doomed {
+		if len(d.Snaps) == 0 {
+			return errors.New("it has snapshots to delete without saying which")
+		}
+	}
+	return nil
 }
 
 // encode gives the stored form, with a stamp of its own.

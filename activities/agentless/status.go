@@ -97,8 +97,22 @@ func (e *Engine) Status(name string) (replication.Status, error) {
 	if err != nil {
 		return replication.Status{}, err
 	}
+	s.first(e.ctx)
 	st, _ := s.hub.get()
 	return st, nil
+}
+
+// firstLook is how long a question waits for what a restarted engine has to read first.
+const firstLook = 5 * time.Second
+
+func (s *stream) first(ctx context.Context) {
+	timer := time.NewTimer(firstLook)
+	defer timer.Stop()
+	select {
+	case <-s.looked:
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }
 
 // Wait returns at the next notable change after the given version: of stage, health or
@@ -113,6 +127,7 @@ func (e *Engine) Wait(ctx context.Context, name string, afterVersion uint64) (re
 		if err != nil {
 			return replication.Status{}, err
 		}
+		s.first(ctx)
 		s.hub.update(func(*replication.Status) {}) // lag grows by itself
 		st, changed := s.hub.get()
 		if st.Version != afterVersion {

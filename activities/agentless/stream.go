@@ -31,6 +31,9 @@ type stream struct {
 	cancel   context.CancelFunc
 	done     chan struct{}
 	answers  chan struct{} // closed and replaced when a request may have its answer
+
+	looked   chan struct{} // closed after the first look at the state
+	lookOnce sync.Once
 }
 
 // progress of the copy of one disk.
@@ -137,6 +140,7 @@ func (s *stream) run(ctx context.Context) {
 		st, err := s.load(ctx)
 		if err == nil {
 			s.show()
+			s.lookOnce.Do(func() { close(s.looked) })
 			if !failed {
 				s.sweep(ctx, st)
 			}
@@ -163,6 +167,7 @@ func (s *stream) run(ctx context.Context) {
 		}
 		pause := s.backoff(err, delay)
 		s.failure(ctx, err, pause)
+		s.lookOnce.Do(func() { close(s.looked) })
 		if s.sleep(ctx, pause) {
 			delay = s.engine.config.RetryMin
 		} else {
