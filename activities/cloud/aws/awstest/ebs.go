@@ -262,12 +262,10 @@ func (c *Call) putBlock(in *ebs.PutSnapshotBlockInput) error {
 	store := c.blocks()
 	var id blockID
 	err = c.unlocked(func() error {
-		data, err := io.ReadAll(in.BlockData)
-		if err != nil {
-			return err
-		}
-		if len(data) != blockSize {
-			return invalidDirect(types.ValidationExceptionReasonInvalidBlock, "There are %d bytes, a block has %d", len(data), blockSize)
+		data := make([]byte, blockSize)
+		n, err := io.ReadFull(in.BlockData, data)
+		if more, _ := io.Copy(io.Discard, in.BlockData); err != nil || more > 0 { // the body is in memory
+			return invalidDirect(types.ValidationExceptionReasonInvalidBlock, "There are %d bytes, a block has %d", int64(n)+more, blockSize)
 		}
 		id = sha256.Sum256(data)
 		if base64.StdEncoding.EncodeToString(id[:]) != *in.Checksum {

@@ -33,8 +33,8 @@ func sealToken(format string, args ...any) string {
 
 // openToken gives what a token is for.
 func openToken(token string) (string, bool) {
-	b, err := base64.StdEncoding.DecodeString(token)
-	if err != nil || len(b) < 12 {
+	b, err := base64.StdEncoding.Strict().DecodeString(token)
+	if err != nil || len(b) < 12 || strings.ContainsAny(token, "\r\n") {
 		return "", false
 	}
 	h := hmac.New(sha256.New, tokenKey)

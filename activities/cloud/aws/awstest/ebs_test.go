@@ -4,10 +4,11 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
-	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,7 +204,7 @@ func TestStartSnapshotIsIdempotentByItsToken(t *testing.T) {
 
 func TestSnapshotsThatCannotBeStarted(t *testing.T) {
 	t.Parallel()
-	c := New(t, Options{Quotas: map[string]int{"ebs-pending-snapshots": 1, "snapshots": 3}})
+	c := New(t, Options{Quotas: map[string]int{"ebs-pending-snapshots": 1, "snapshots": 3, "ebs-StartSnapshot": 100}})
 	s := clients(t, c, "eu-west-1")
 	v := s.volume(&ec2.CreateVolumeInput{Size: aws.Int32(2)})
 	parent := s.snapshot(v)
@@ -353,17 +354,23 @@ func TestPublicSnapshotsAreNotRead(t *testing.T) {
 
 func TestTooManyRequestsAreThrottled(t *testing.T) {
 	t.Parallel()
-	c := New(t, Options{Quotas: map[string]int{"ebs-PutSnapshotBlock": 2}})
+	c := New(t, Options{Quotas: map[string]int{"ebs-PutSnapshotBlock": 0, "ebs-GetSnapshotBlock-snapshot": 0}})
 	s := clients(t, c, "eu-west-1")
 	id := s.start("")
 	var throttled *types.RequestThrottledException
-	for i := range int32(100) {
-		if _, err := s.ebs.PutSnapshotBlock(t.Context(), putInput(id, i, "x")); errors.As(err, &throttled) {
-			break
-		}
-	}
-	require.NotNil(t, throttled)
+	_, err := s.ebs.PutSnapshotBlock(t.Context(), putInput(id, 0, "x"))
+	require.ErrorAs(t, err, &throttled)
 	require.Equal(t, types.RequestThrottledExceptionReasonAccountThrottled, throttled.Reason)
+	_, err = s.get(id, 0, aws.String("token"))
+	require.ErrorAs(t, err, &throttled)
+	require.Equal(t, types.RequestThrottledExceptionReasonResourceLevelThrottle, throttled.Reason)
+
+	now := time.Now()
+	b := &bucket{tokens: 2, last: now}
+	require.True(t, b.take(now, 2) && b.take(now, 2))
+	require.False(t, b.take(now, 2))
+	require.True(t, b.take(now.Add(500*time.Millisecond), 2), "requests come back by the second")
+	require.False(t, b.take(now.Add(500*time.Millisecond), 2))
 }
 
 func TestManyBlocksAreWrittenAndReadAtOnce(t *testing.T) {
@@ -397,6 +404,60 @@ func TestManyBlocksAreWrittenAndReadAtOnce(t *testing.T) {
 			t.Errorf("block %d: %v", i, err)
 		}
 	})
+}
+
+// BenchmarkBlocks is the rate of blocks of 512 KiB through the direct APIs, by requests in flight.
+func BenchmarkBlocks(b *testing.B) {
+	for _, flight := range []int{1, 16, 64} {
+		for _, verb := range []string{"put", "get"} {
+			b.Run(fmt.Sprintf("%s/%d", verb, flight), func(b *testing.B) { benchmarkBlocks(b, verb == "get", flight) })
+		}
+	}
+}
+
+func benchmarkBlocks(b *testing.B, get bool, flight int) {
+	const many, size = 1 << 30, 512
+	c := New(b, Options{Delay: func(string) time.Duration { return 0 }, Quotas: map[string]int{"ebs-PutSnapshotBlock": many, "ebs-PutSnapshotBlock-snapshot": many, "ebs-GetSnapshotBlock": many, "ebs-GetSnapshotBlock-snapshot": many}})
+	client := ebs.NewFromConfig(sdk(c, "eu-west-1", "key"))
+	started, err := client.StartSnapshot(b.Context(), &ebs.StartSnapshotInput{VolumeSize: aws.Int64(1)})
+	require.NoError(b, err)
+	id, tokens := *started.SnapshotId, map[int32]*string{}
+	put := func(i int32) error {
+		_, err := client.PutSnapshotBlock(b.Context(), putInput(id, i, fmt.Sprint(i, b.N)))
+		return err
+	}
+	if get {
+		for i := range int32(size) {
+			require.NoError(b, put(i))
+			tokens[i] = blockToken(id, int(i), time.Now().Add(time.Hour))
+		}
+		_, err := client.CompleteSnapshot(b.Context(), &ebs.CompleteSnapshotInput{SnapshotId: &id, ChangedBlocksCount: aws.Int32(size)})
+		require.NoError(b, err)
+	}
+	b.SetBytes(blockSize)
+	b.ResetTimer()
+	var next atomic.Int32
+	var wg sync.WaitGroup
+	for range flight {
+		wg.Go(func() {
+			for n := next.Add(1); int(n) <= b.N; n = next.Add(1) {
+				i := n % size
+				if !get {
+					if err := put(i); err != nil {
+						b.Error(err)
+					}
+					continue
+				}
+				out, err := client.GetSnapshotBlock(b.Context(), &ebs.GetSnapshotBlockInput{SnapshotId: &id, BlockIndex: &i, BlockToken: tokens[i]})
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, out.BlockData)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 func FuzzTokens(f *testing.F) {

@@ -105,7 +105,7 @@ func TestImagesThatCannotBeRegistered(t *testing.T) {
 
 func TestAnImageIsCopiedWithItsSnapshots(t *testing.T) {
 	t.Parallel()
-	c := New(t, Options{})
+	c := New(t, Options{Delay: slow("copy")})
 	from, to := clients(t, c, "eu-west-1"), clients(t, c, "us-east-1")
 	image := from.register("web", from.snapshot(from.volumeWith(map[int]string{3: "three"})))
 	_, err := from.ec2.CreateTags(t.Context(), &ec2.CreateTagsInput{Resources: []string{image}, Tags: []types.Tag{{Key: aws.String("plan"), Value: aws.String("shop")}}})
@@ -116,7 +116,9 @@ func TestAnImageIsCopiedWithItsSnapshots(t *testing.T) {
 	again, err := to.ec2.CopyImage(t.Context(), in)
 	require.NoError(t, err)
 	require.Equal(t, *out.ImageId, *again.ImageId)
-	require.Equal(t, types.ImageStatePending, to.describeImage(*out.ImageId).State)
+	pending := to.describeImage(*out.ImageId)
+	require.Equal(t, types.ImageStatePending, pending.State)
+	to.finish(*pending.BlockDeviceMappings[0].Ebs.SnapshotId)
 	d := to.imageIs(*out.ImageId, types.ImageStateAvailable)
 	require.Equal(t, []string{"shop", image, "eu-west-1"}, []string{*d.Tags[0].Value, *d.SourceImageId, *d.SourceImageRegion})
 	snap := *d.BlockDeviceMappings[0].Ebs.SnapshotId
@@ -129,6 +131,7 @@ func TestAnImageIsCopiedWithItsSnapshots(t *testing.T) {
 	in.Name, in.KmsKeyId = aws.String("web 2"), aws.String("arn:aws:kms:eu-west-1:111111111111:key/1")
 	out, err = to.ec2.CopyImage(t.Context(), in)
 	require.NoError(t, err)
+	to.finish(*to.describeImage(*out.ImageId).BlockDeviceMappings[0].Ebs.SnapshotId)
 	require.Contains(t, *to.imageIs(*out.ImageId, types.ImageStateFailed).StateReason.Message, "key")
 }
 

@@ -233,11 +233,11 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		if used := c.imagesWith(s.ID); len(used) > 0 {
-			return nil, fault("InvalidSnapshot.InUse", "The snapshot %s is currently in use by %s", s.ID, used[0])
-		}
 		if err := dryRun(in.DryRun); err != nil {
 			return nil, err
+		}
+		if used := c.imagesWith(s.ID); len(used) > 0 {
+			return nil, fault("InvalidSnapshot.InUse", "The snapshot %s is currently in use by %s", s.ID, used[0])
 		}
 		c.dropSnapshot(s)
 		return &ec2.DeleteSnapshotOutput{}, nil

@@ -2,6 +2,7 @@ package awstest
 
 import (
 	"bytes"
+	"os"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -129,4 +130,27 @@ func TestDisksInABucketBecomeAnImage(t *testing.T) {
 	r, err := s.c.SnapshotReader(*i.BlockDeviceMappings[0].Ebs.SnapshotId)
 	require.NoError(t, err)
 	require.Equal(t, []int{0}, r.Blocks(), "the footer is no data")
+}
+
+func FuzzFixedVHD(f *testing.F) {
+	footer := make([]byte, vhdFooter)
+	copy(footer, "conectix")
+	footer[63] = 2
+	f.Add(footer)
+	f.Add([]byte("conectix"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := os.CreateTemp(t.TempDir(), "")
+		require.NoError(t, err)
+		defer file.Close()
+		_, err = file.Write(data)
+		require.NoError(t, err)
+		n, err := fixedVHD(file, int64(len(data)))
+		if err != nil {
+			return
+		}
+		info, err := file.Stat()
+		require.NoError(t, err)
+		require.Equal(t, n, info.Size())
+		require.Equal(t, int64(len(data)), n+vhdFooter)
+	})
 }

@@ -313,10 +313,10 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		if err := c.checkAttach(v, *in.InstanceId, *in.Device); err != nil {
+		if err := dryRun(in.DryRun); err != nil {
 			return nil, err
 		}
-		if err := dryRun(in.DryRun); err != nil {
+		if err := c.checkAttach(v, *in.InstanceId, *in.Device); err != nil {
 			return nil, err
 		}
 		a := c.attach(v, *in.InstanceId, *in.Device, false)
@@ -328,11 +328,11 @@ func init() {
 		if err != nil {
 			return nil, err
 		}
-		a, err := c.checkDetach(v, in)
-		if err != nil {
+		if err := dryRun(in.DryRun); err != nil {
 			return nil, err
 		}
-		if err := dryRun(in.DryRun); err != nil {
+		a, err := c.checkDetach(v, in)
+		if err != nil {
 			return nil, err
 		}
 		c.detach(a)
