@@ -48,8 +48,6 @@ func kmsOf(r *Region) *kmsState {
 	return s
 }
 
-func init() { keyProblem = keyState }
-
 func (s *kmsState) add(r *Region, id string, now time.Time) *kmsKey {
 	k := &kmsKey{id: id, arn: "arn:aws:kms:" + r.Name + ":" + r.Account + ":key/" + id, created: now, material: make([]byte, 32)}
 	rand.Read(k.material) //nolint:errcheck // it never fails
@@ -332,6 +330,9 @@ func init() {
 		return &kms.CreateAliasOutput{}, nil
 	})
 	on(kmsService, "ListAliases", listAliases)
+}
+
+func init() {
 	on(kmsService, "Encrypt", func(c *Call, in *kms.EncryptInput) (*kms.EncryptOutput, error) {
 		if n := len(in.Plaintext); n < 1 || n > 4096 {
 			return nil, fault("ValidationException", "1 validation error detected: Value at 'plaintext' failed to satisfy constraint: Member must have length between 1 and 4096")
@@ -354,4 +355,5 @@ func init() {
 		return &kms.DecryptOutput{KeyId: aws.String(k.arn), Plaintext: plain, EncryptionAlgorithm: types.EncryptionAlgorithmSpecSymmetricDefault}, nil
 	})
 	on(kmsService, "GenerateDataKeyWithoutPlaintext", dataKey)
+	keyProblem = keyState
 }

@@ -182,10 +182,16 @@ func (z *hostedZone) conflicts(sets map[setKey]types.ResourceRecordSet, set *typ
 	if k.id != "" {
 		id = k.id
 	}
-	for _, o := range slices.SortedFunc(maps.Keys(sets), compareSets) {
+	var beside []setKey
+	for o := range sets {
+		if o.name == k.name && o != k {
+			beside = append(beside, o)
+		}
+	}
+	slices.SortFunc(beside, compareSets)
+	for _, o := range beside {
 		other := sets[o]
 		switch {
-		case o == k || o.name != k.name:
 		case o.kind != k.kind:
 			if o.kind == "CNAME" {
 				no("RRSet of type %s with DNS name %s is not permitted because a conflicting RRSet of type CNAME with the same DNS name already exists in zone %s", k.kind, k.name, z.name)
