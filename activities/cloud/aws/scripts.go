@@ -2,6 +2,7 @@ package aws
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -83,8 +84,10 @@ func (p *Provider) sendCommand(ctx context.Context, op string, in cloud.RunScrip
 	}, func(o *ssm.Options) { o.Retryer = awssdk.NopRetryer{} })
 	if err != nil {
 		failed := awsError(op, "script for server "+in.Server, err)
-		if code := cloud.CodeOf(failed); code == cloud.Unavailable {
-			return cloud.ScriptRun{}, failed // it may have been sent: the next call looks for it
+		if cloud.CodeOf(failed) == cloud.Unavailable {
+			// It may have been sent: the next call looks for it, and needs not wait for this one any more.
+			mine.At = time.Now().Add(-scriptSend).UTC()
+			return cloud.ScriptRun{}, errors.Join(failed, p.putClaim(context.WithoutCancel(ctx), op, kindScript, &mine))
 		}
 		if err := p.dropClaim(ctx, op, kindScript, mine); err != nil {
 			return cloud.ScriptRun{}, err
@@ -189,11 +192,11 @@ func (p *Provider) ScriptRun(ctx context.Context, id string) (cloud.ScriptRun, e
 	const op = "ScriptRun"
 	command, server, ok := strings.Cut(id, "/")
 	if !ok {
-		return cloud.ScriptRun{}, notFound(op, kindScript, id)
+		return cloud.ScriptRun{ID: id}, notFound(op, kindScript, id)
 	}
 	out, err := p.ssm().GetCommandInvocation(ctx, &ssm.GetCommandInvocationInput{CommandId: &command, InstanceId: &server})
 	if err != nil {
-		return cloud.ScriptRun{}, awsError(op, "script "+id, err)
+		return cloud.ScriptRun{ID: id}, awsError(op, "script "+id, err)
 	}
 	return scriptRun(id, out), nil
 }
