@@ -158,7 +158,7 @@ func (s *computeState) bringUp(c *Cloud, r *Region, i *instance, run int) {
 // fail notes why an instance is not what it was told to be.
 func (i *instance) fail(err error) {
 	if err != nil {
-		i.reasonCode, i.reason = "Server.InternalError", "Server.InternalError: Internal error on launch: "+err.Error()
+		i.reasonCode, i.reason = "Server.InternalError", "Server.InternalError: "+err.Error()
 	}
 }
 

@@ -229,3 +229,16 @@ func TestAJustLaunchedInstanceMayBeUnknown(t *testing.T) {
 		return err == nil
 	})
 }
+
+func TestVolumesOutliveAnInstanceThatNeverRan(t *testing.T) {
+	t.Parallel()
+	s := clients(t, New(t, Options{}), "eu-west-1")
+	in := launchInput(s.image("web", "root", "data"), s.subnetOf("10.1.0.0/16", "10.1.2.0/24"))
+	in.BlockDeviceMappings = []types.BlockDeviceMapping{{DeviceName: aws.String("/dev/sdf"), Ebs: &types.EbsBlockDevice{DeleteOnTermination: aws.Bool(false)}}}
+	i := must(s.ec2.RunInstances(t.Context(), in))(t).Instances[0]
+	must(s.ec2.TerminateInstances(t.Context(), &ec2.TerminateInstancesInput{InstanceIds: []string{*i.InstanceId}}))(t)
+	s.instanceIs(*i.InstanceId, types.InstanceStateNameTerminated)
+	data := volumeAt(i, "/dev/sdf")
+	s.volumeIs(data, types.VolumeStateAvailable)
+	s.readsVolume(data, 0, "data")
+}

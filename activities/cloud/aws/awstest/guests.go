@@ -16,6 +16,10 @@ import (
 
 // hosts run the instances of a region of an account: a site of the local provider, whose servers are
 // processes of this machine. Without Options.Guest there is none, and instances only have states.
+//
+// A guest listens on the private address of its instance. Subnets within 127.0.0.0/8 are reached by every process of
+// this machine, and the ranges of several regions must not meet; others are network namespaces (which need root) that
+// only Elastic IPs lead into. A guest finds the volumes that are attached when it starts or is rebooted.
 type hosts struct {
 	background
 	cloud *Cloud
@@ -30,8 +34,8 @@ type hosts struct {
 // guest is the process of an instance.
 type guest struct{ server string }
 
-// guestWait bounds how long a process may take to start or to end.
-const guestWait = time.Minute
+// guestWait bounds how long a process may take to start or to end, also on a busy machine.
+const guestWait = 2 * time.Minute
 
 func newHosts(c *Cloud, dir string) *hosts {
 	h := &hosts{cloud: c, dir: dir}

@@ -101,15 +101,28 @@ func (s *computeState) restart(c *Cloud, r *Region, i *instance, between func() 
 
 func init() {
 	pauseGuest = func(c *Call, instanceID string) func() {
-		p, server, err := c.guestServer(c.HTTP.Context(), instanceID)
-		if err != nil {
-			return nil // it does not run: nothing writes
+		c.mu.Lock()
+		i := c.compute().instances[instanceID]
+		c.mu.Unlock()
+		if i == nil {
+			return nil
 		}
-		resume, err := p.PauseServer(c.HTTP.Context(), server, pauseLimit)
-		if err != nil {
-			return nil // it has just ended
+		i.turn.Lock() // nobody starts it meanwhile
+		ctx := c.HTTP.Context()
+		// Once more as long as it runs: it may not come to rest in time on a busy machine.
+		for i.guest != nil && ctx.Err() == nil && c.guestAlive(ctx, instanceID) {
+			p, server, err := c.guestServer(ctx, instanceID)
+			if err != nil {
+				break
+			}
+			if resume, err := p.PauseServer(ctx, server, pauseLimit); err == nil {
+				return func() {
+					_ = resume() // a guest that died meanwhile has nothing to resume
+					i.turn.Unlock()
+				}
+			}
 		}
-		return func() { _ = resume() } // a guest that died meanwhile has nothing to resume
+		return i.turn.Unlock // nothing writes
 	}
 	restartGuest = func(c *Call, instanceID string, between func() error) error {
 		c.mu.Lock()
