@@ -2,6 +2,7 @@ package ebs
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sort"
 	"sync"
@@ -30,7 +31,10 @@ func (d *directory) find(ctx context.Context, index int64) (b listed, ok bool, e
 			return b, false, err
 		}
 		if i := sort.Search(len(p.blocks), func(i int) bool { return p.blocks[i].index >= index }); i < len(p.blocks) {
-			return p.blocks[i], true, nil
+			if b = p.blocks[i]; b.index >= d.blocks {
+				return b, false, fmt.Errorf("%w: block %d of a volume of %d", ErrProtocol, b.index, d.blocks)
+			}
+			return b, true, nil
 		}
 		index = p.to
 	}

@@ -132,7 +132,7 @@ func (a answer) page(from int64) (p page, err error) {
 		last = b.index
 	}
 	if p.to = last + 1; p.last {
-		p.to = max(p.to, p.size/BlockSize)
+		p.to = maxVolume / BlockSize
 	}
 	return p, nil
 }

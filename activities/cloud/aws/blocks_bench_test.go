@@ -1,4 +1,4 @@
-package ebs_test
+package aws_test
 
 import (
 	"context"
@@ -13,34 +13,35 @@ import (
 	"lifeboat/replication/block"
 	"lifeboat/replication/deltatest"
 	"lifeboat/replication/ebs"
+	"lifeboat/replication/volume"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	sdk "github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/stretchr/testify/require"
 )
 
-// far is a line on which each request takes a time.
-type far struct {
+// farLine is a line on which each request takes a time.
+type farLine struct {
 	time.Duration
 	http.RoundTripper
 }
 
-func (f far) RoundTrip(r *http.Request) (*http.Response, error) {
+func (f farLine) RoundTrip(r *http.Request) (*http.Response, error) {
 	time.Sleep(f.Duration) // the measured quantity, not a wait for something
 	return f.RoundTripper.RoundTrip(r)
 }
 
-// doubleClient is a client of the double of AWS, without quotas unless they are wanted.
-func doubleClient(b *testing.B, cloud *awstest.Cloud, region string, inFlight int, each time.Duration, rates ebs.Rates) *ebs.Client {
+// benchClient is a client of the double of AWS, without quotas unless they are wanted.
+func benchClient(b *testing.B, cloud *awstest.Cloud, region string, inFlight int, each time.Duration, rates ebs.Rates) *ebs.Client {
 	b.Helper()
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = 128
 	b.Cleanup(transport.CloseIdleConnections)
-	config := aws.Config{
+	config := awssdk.Config{
 		Region: region, BaseEndpoint: &cloud.URL, Credentials: credentials.NewStaticCredentialsProvider("AKIDBENCH", "secret", ""),
-		HTTPClient: &http.Client{Transport: far{each, transport}},
+		HTTPClient: &http.Client{Transport: farLine{each, transport}},
 	}
 	machines := ec2.NewFromConfig(config)
 	return ebs.NewClient(sdk.NewFromConfig(config), ebs.Options{
@@ -50,13 +51,13 @@ func doubleClient(b *testing.B, cloud *awstest.Cloud, region string, inFlight in
 			if err != nil {
 				return ebs.Status{}, err
 			}
-			return ebs.Status{State: string(out.Snapshots[0].State), Message: aws.ToString(out.Snapshots[0].StateMessage)}, nil
+			return ebs.Status{State: string(out.Snapshots[0].State), Message: awssdk.ToString(out.Snapshots[0].StateMessage)}, nil
 		},
 	})
 }
 
-// written makes a snapshot of random blocks.
-func written(b *testing.B, c *ebs.Client, spec ebs.Spec, count, step int64) string {
+// benchSnapshot makes a snapshot of random blocks.
+func benchSnapshot(b *testing.B, c *ebs.Client, spec ebs.Spec, count, step int64) string {
 	b.Helper()
 	t, err := c.OpenTarget(b.Context(), spec)
 	require.NoError(b, err)
@@ -71,7 +72,7 @@ func written(b *testing.B, c *ebs.Client, spec ebs.Spec, count, step int64) stri
 	return t.Snapshot()
 }
 
-var noQuotas = map[string]int{
+var benchNoQuotas = map[string]int{
 	"ebs-GetSnapshotBlock": 1e6, "ebs-GetSnapshotBlock-snapshot": 1e6, "ebs-PutSnapshotBlock": 1e6, "ebs-PutSnapshotBlock-snapshot": 1e6,
 	"ebs-ListSnapshotBlocks": 1e6, "ebs-ListChangedBlocks": 1e6, "ebs-StartSnapshot": 1e6, "ebs-CompleteSnapshot": 1e6, "ebs-pending-snapshots": 1e6,
 }
@@ -85,21 +86,21 @@ func BenchmarkDirect(b *testing.B) {
 	every := ebs.Rates{Get: 1e6, Put: 1e6, List: 1e6, Change: 1e6}
 	for _, line := range []time.Duration{0, 20 * time.Millisecond} {
 		for _, inFlight := range []int{1, 16, 64} {
-			b.Run(fmt.Sprintf("line=%v/inflight=%d", line, inFlight), func(b *testing.B) { direct(b, line, inFlight, count, step, noQuotas, every) })
+			b.Run(fmt.Sprintf("line=%v/inflight=%d", line, inFlight), func(b *testing.B) { benchDirect(b, line, inFlight, count, step, benchNoQuotas, every) })
 		}
 	}
-	b.Run("quotas/inflight=64", func(b *testing.B) { direct(b, 0, 64, count, step, nil, ebs.Rates{}) })
+	b.Run("quotas/inflight=64", func(b *testing.B) { benchDirect(b, 0, 64, count, step, nil, ebs.Rates{}) })
 }
 
-func direct(b *testing.B, line time.Duration, inFlight int, count, step int64, quotas map[string]int, rates ebs.Rates) {
+func benchDirect(b *testing.B, line time.Duration, inFlight int, count, step int64, quotas map[string]int, rates ebs.Rates) {
 	dir, err := os.MkdirTemp("", "ebs-bench-")
 	require.NoError(b, err)
 	b.Cleanup(func() { require.NoError(b, os.RemoveAll(dir)) })
 	cloud := awstest.New(b, awstest.Options{Directory: dir, Quotas: quotas})
-	near := doubleClient(b, cloud, "eu-central-1", 8, 0, ebs.Rates{})
-	first := written(b, near, ebs.Spec{Token: "first", Bytes: gib}, count, 1)
-	second := written(b, near, ebs.Spec{Token: "second!", Bytes: gib, Parent: first}, count, step)
-	from, to := doubleClient(b, cloud, "eu-central-1", inFlight, line, rates), doubleClient(b, cloud, "eu-west-1", inFlight, line, rates)
+	near := benchClient(b, cloud, "eu-central-1", 8, 0, ebs.Rates{})
+	first := benchSnapshot(b, near, ebs.Spec{Token: "first", Bytes: 1 << 30}, count, 1)
+	second := benchSnapshot(b, near, ebs.Spec{Token: "second!", Bytes: 1 << 30, Parent: first}, count, step)
+	from, to := benchClient(b, cloud, "eu-central-1", inFlight, line, rates), benchClient(b, cloud, "eu-west-1", inFlight, line, rates)
 	n := 0
 	run := func(b *testing.B, c ebs.Copy) (last string) {
 		c.From, c.To, c.Spec.State = from, to, b.TempDir()
@@ -113,7 +114,7 @@ func direct(b *testing.B, line time.Duration, inFlight int, count, step int64, q
 			blocks += res.Written
 			last = res.Snapshot
 		}
-		perSecond(b, blocks, began)
+		benchRate(b, blocks, began)
 		return last
 	}
 	var copied string
@@ -126,10 +127,10 @@ func direct(b *testing.B, line time.Duration, inFlight int, count, step int64, q
 		blocks := int64(0)
 		for b.Loop() {
 			n++
-			byCore(b, from, first, to, ebs.Spec{Token: fmt.Sprint("core", n), State: b.TempDir()}, &deltatest.Pair{Dir: b.TempDir(), Proof: block.BLAKE3, Lanes: 4, Silence: time.Minute}, nil)
+			benchByCore(b, from, first, to, ebs.Spec{Token: fmt.Sprint("core", n), State: b.TempDir()}, &deltatest.Pair{Dir: b.TempDir(), Proof: block.BLAKE3, Lanes: 4, Silence: time.Minute}, nil)
 			blocks += count
 		}
-		perSecond(b, blocks, began)
+		benchRate(b, blocks, began)
 	})
 	b.Run("changed-by-core", func(b *testing.B) {
 		changed, err := from.Changed(b.Context(), first, second)
@@ -142,17 +143,32 @@ func direct(b *testing.B, line time.Duration, inFlight int, count, step int64, q
 			pair := &deltatest.Pair{Dir: b.TempDir(), Proof: block.BLAKE3, Lanes: 4, Silence: time.Minute}
 			b.StopTimer()
 			stopped := time.Now()
-			parent, _ := byCore(b, near, first, to, ebs.Spec{Token: fmt.Sprint("base", n), State: b.TempDir()}, pair, nil)
+			parent := benchByCore(b, near, first, to, ebs.Spec{Token: fmt.Sprint("base", n), State: b.TempDir()}, pair, nil)
 			began = began.Add(time.Since(stopped))
 			b.StartTimer()
-			byCore(b, from, second, to, ebs.Spec{Token: fmt.Sprint("delta", n), Parent: parent, State: b.TempDir()}, pair, changed)
+			benchByCore(b, from, second, to, ebs.Spec{Token: fmt.Sprint("delta", n), Parent: parent, State: b.TempDir()}, pair, changed)
 			blocks += (count + step - 1) / step
 		}
-		perSecond(b, blocks, began)
+		benchRate(b, blocks, began)
 	})
 }
 
-func perSecond(b *testing.B, blocks int64, began time.Time) {
+// benchByCore copies a snapshot through the delta-transfer core.
+func benchByCore(b *testing.B, from *ebs.Client, snapshot string, to *ebs.Client, spec ebs.Spec, pair *deltatest.Pair, changed []volume.Extent) (id string) {
+	b.Helper()
+	source, err := from.Open(b.Context(), snapshot)
+	require.NoError(b, err)
+	defer source.Close()
+	spec.Bytes = source.Size()
+	target, err := to.OpenTarget(b.Context(), spec)
+	require.NoError(b, err)
+	_, err = pair.Run(b.Context(), deltatest.Copy{From: source, To: target, Changed: changed})
+	require.NoError(b, err)
+	require.NoError(b, target.Complete())
+	return target.Snapshot()
+}
+
+func benchRate(b *testing.B, blocks int64, began time.Time) {
 	rate := float64(blocks) / time.Since(began).Seconds()
 	b.ReportMetric(rate, "blocks/s")
 	b.ReportMetric(rate*ebs.BlockSize/1e6, "MB/s")
