@@ -279,6 +279,9 @@ func init() {
 		}
 		return out, nil
 	})
+}
+
+func init() {
 	on(ec2Service, "CopySnapshot", func(c *Call, in *ec2.CopySnapshotInput) (*ec2.CopySnapshotOutput, error) {
 		source, err := c.accessibleSnapshot(*in.SourceRegion, *in.SourceSnapshotId)
 		if err != nil {

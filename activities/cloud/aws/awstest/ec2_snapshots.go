@@ -180,7 +180,7 @@ func (s *snapshot) filter(now time.Time, name string) ([]string, bool) {
 	return []string{value}, ok
 }
 
-// listed lists what DescribeSnapshots selects before its filters.
+// listedSnapshots lists what DescribeSnapshots selects before its filters.
 func (c *Call) listedSnapshots(in *ec2.DescribeSnapshotsInput) ([]*snapshot, error) {
 	for _, id := range in.SnapshotIds {
 		if s := c.findSnapshot(c.Name, id); s == nil || !c.visible(s.resource) {
@@ -242,6 +242,9 @@ func init() {
 		c.dropSnapshot(s)
 		return &ec2.DeleteSnapshotOutput{}, nil
 	})
+}
+
+func init() {
 	on(ec2Service, "ModifySnapshotAttribute", func(c *Call, in *ec2.ModifySnapshotAttributeInput) (*ec2.ModifySnapshotAttributeOutput, error) {
 		s, err := c.ownSnapshot(*in.SnapshotId)
 		if err != nil {

@@ -233,7 +233,7 @@ func (v volume) describe(now time.Time) types.Volume {
 	return out
 }
 
-// volumeFilter gives what a volume has under the name of a filter: those of DescribeVolumes.
+// filter gives what a volume has under the name of a filter: those of DescribeVolumes.
 func (v *volume) filter(now time.Time, name string) ([]string, bool) {
 	if field, ok := strings.CutPrefix(name, "attachment."); ok {
 		return v.attachmentFilter(now, field)
@@ -308,6 +308,9 @@ func init() {
 		c.deleteVolume(v)
 		return &ec2.DeleteVolumeOutput{}, nil
 	})
+}
+
+func init() {
 	on(ec2Service, "AttachVolume", func(c *Call, in *ec2.AttachVolumeInput) (*ec2.AttachVolumeOutput, error) {
 		v, err := c.volumeOf(in.VolumeId)
 		if err != nil {
