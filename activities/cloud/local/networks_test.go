@@ -1,6 +1,7 @@
 package local
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -103,4 +104,15 @@ func TestNetworkRefusesWhatIsNoRange(t *testing.T) {
 	testNetwork(t, p, "net")
 	_, err = p.StartCreateNetwork(t.Context(), cloud.CreateNetwork{Create: fresh("net"), CIDR: testCIDR})
 	assert.Equal(t, cloud.InvalidInput, cloud.CodeOf(err), "a name is there once")
+}
+
+func TestLoopbackNetworksCanBeSharedWithTheMachine(t *testing.T) {
+	parallel(t)
+	p, err := Open(t.Context(), cloud.Site{Name: "shared", Directory: t.TempDir()}, Options{SharedLoopback: true})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, p.Destroy(context.Background())) })
+	n, err := p.StartCreateNetwork(t.Context(), cloud.CreateNetwork{Create: cloud.Create{Token: "net"}, CIDR: "127.99.1.0/24"})
+	require.NoError(t, err)
+	require.False(t, n.Isolated)
+	require.Contains(t, n.Note, "loopback")
 }
