@@ -49,9 +49,6 @@ func loadConfig(ctx context.Context, site cloud.Site, o Options) (awssdk.Config,
 	if o.Endpoint != "" {
 		load = append(load, config.WithBaseEndpoint(o.Endpoint))
 	}
-	if o.HTTP != nil {
-		load = append(load, config.WithHTTPClient(o.HTTP))
-	}
 	if o.Credentials != nil {
 		load = append(load, config.WithCredentialsProvider(o.Credentials))
 	}
@@ -59,6 +56,9 @@ func loadConfig(ctx context.Context, site cloud.Site, o Options) (awssdk.Config,
 	if err != nil {
 		return c, cloud.E(cloud.InvalidInput, "Open", "site "+site.Name, "the settings of the AWS SDK cannot be read: "+clean(err.Error()),
 			"check the environment (AWS_…) and ~/.aws/config", err)
+	}
+	if o.HTTP != nil { // not among the settings: AWS_CA_BUNDLE would be refused beside it
+		c.HTTPClient = o.HTTP
 	}
 	if site.Role != "" {
 		base := c.Copy()

@@ -54,9 +54,9 @@ func TestConformance(t *testing.T) {
 	cloudtest.Run(t, cloudtest.Config{
 		// The race detector and many tests at once on a small machine slow processes down.
 		Within: 2 * time.Minute,
-		Sites:  func(t *testing.T) func(string) cloud.Provider { return doubleOf(t, awstest.Options{}).open },
+		Sites:  func(t *testing.T) func(string) cloud.Provider { return doubleOf(t, likeReal).open },
 		Fixture: func(t *testing.T) cloudtest.Fixture {
-			d := doubleOf(t, awstest.Options{})
+			d := doubleOf(t, likeReal)
 			return cloudtest.Fixture{
 				DiskBytes: gib,
 				CIDR:      d.ip(0, 0) + "/24", IP: d.ip(0, 7), Outside: d.ip(2, 7), Other: d.ip(1, 0) + "/24",
@@ -72,6 +72,18 @@ func TestConformance(t *testing.T) {
 			}
 		},
 	})
+}
+
+// likeReal is a double whose listings lag behind and come in pages, as those of AWS do.
+var likeReal = awstest.Options{Lag: 10 * time.Millisecond, PageSize: 2}
+
+// testGuest is what the instances of a double run.
+func testGuest(awstest.Guest) awstest.Program {
+	exe, err := os.Executable()
+	if err != nil {
+		panic(err)
+	}
+	return awstest.Program{Launch: map[string]string{"runtime": "process", "command": exe + " -test.run=^TestServeConformance$"}, Ports: []int{testPort}}
 }
 
 // volumeReader reads a volume of the double.
@@ -102,20 +114,22 @@ var (
 	doubleCount atomic.Int32
 )
 
-// doubleOf gives the double of a test, made at its first use.
+// doubleOf gives the double of a test, made at its first use. Its instances run unless the options say otherwise.
 func doubleOf(t *testing.T, o awstest.Options) *double {
+	t.Helper()
+	if o.Guest == nil {
+		o.Guest = testGuest
+	}
+	return apiDouble(t, o)
+}
+
+// apiDouble is doubleOf whose instances have states only.
+func apiDouble(t *testing.T, o awstest.Options) *double {
 	t.Helper()
 	doublesMu.Lock()
 	defer doublesMu.Unlock()
 	if d := doubles[t.Name()]; d != nil {
 		return d
-	}
-	exe, err := os.Executable()
-	require.NoError(t, err)
-	if o.Guest == nil {
-		o.Guest = func(awstest.Guest) awstest.Program {
-			return awstest.Program{Launch: map[string]string{"runtime": "process", "command": exe + " -test.run=^TestServeConformance$"}, Ports: []int{testPort}}
-		}
 	}
 	d := &double{t: t, cloud: awstest.New(t, o), number: doubleCount.Add(1), vpcs: map[string]string{}}
 	doubles[t.Name()] = d
@@ -177,8 +191,7 @@ func TestServeConformance(t *testing.T) {
 	if os.Getenv("LIFEBOAT_SERVER") == "" {
 		return // not launched by a site
 	}
-	_, path, _ := strings.Cut(strings.Split(os.Getenv("LIFEBOAT_DISKS"), ",")[0], "=")
-	disk, err := os.Open(path)
+	disk, err := os.Open(os.Getenv("LIFEBOAT_DISK_XVDA")) // images without names of disks have their root there
 	require.NoError(t, err)
 	defer disk.Close()
 	listener, err := net.Listen("tcp4", os.Getenv("LIFEBOAT_ADDRESS")+":"+os.Getenv("LIFEBOAT_PORTS"))

@@ -113,22 +113,26 @@ func (p *Provider) volume(ctx context.Context, op, id string) (types.Volume, err
 // volumes describes several, in the order of ids; one that is missing is NotFound.
 func (p *Provider) volumes(ctx context.Context, op string, ids []string) ([]types.Volume, error) {
 	what := "disk " + strings.Join(ids, ", ")
+	if len(ids) == 0 {
+		return nil, nil // an empty list would describe all
+	}
 	for _, id := range ids {
 		if !hasPrefix(id, "vol-") {
 			return nil, notFound(op, cloud.KindDisk, id)
 		}
 	}
-	out, err := p.ec2().DescribeVolumes(ctx, &ec2.DescribeVolumesInput{VolumeIds: ids})
+	found, err := listAll(ctx, ec2.NewDescribeVolumesPaginator(p.ec2(), &ec2.DescribeVolumesInput{VolumeIds: ids}),
+		func(o *ec2.DescribeVolumesOutput) []types.Volume { return o.Volumes })
 	if err != nil {
 		return nil, awsError(op, what, err)
 	}
 	list := make([]types.Volume, 0, len(ids))
 	for _, id := range ids {
-		i := slices.IndexFunc(out.Volumes, func(v types.Volume) bool { return awssdk.ToString(v.VolumeId) == id })
-		if i < 0 || out.Volumes[i].State == types.VolumeStateDeleted {
+		i := slices.IndexFunc(found, func(v types.Volume) bool { return awssdk.ToString(v.VolumeId) == id })
+		if i < 0 || found[i].State == types.VolumeStateDeleted {
 			return nil, notFound(op, cloud.KindDisk, id)
 		}
-		list = append(list, out.Volumes[i])
+		list = append(list, found[i])
 	}
 	return list, nil
 }

@@ -292,12 +292,13 @@ func boolInt(b bool) int {
 
 // percent is how far snapshots are, on the average of their sizes.
 func (p *Provider) percent(ctx context.Context, ids []string) (int, error) {
-	out, err := p.ec2().DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{Filters: []types.Filter{filter("snapshot-id", ids...)}})
+	found, err := listAll(ctx, ec2.NewDescribeSnapshotsPaginator(p.ec2(), &ec2.DescribeSnapshotsInput{Filters: []types.Filter{filter("snapshot-id", ids...)}}),
+		func(o *ec2.DescribeSnapshotsOutput) []types.Snapshot { return o.Snapshots })
 	if err != nil {
 		return 0, awsError("Image", "snapshots of an image", err)
 	}
 	var done, all int
-	for _, s := range out.Snapshots {
+	for _, s := range found {
 		all += int(awssdk.ToInt32(s.VolumeSize))
 		done += int(awssdk.ToInt32(s.VolumeSize)) * snapshotOf(s).Percent
 	}

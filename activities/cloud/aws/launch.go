@@ -162,19 +162,20 @@ func (p *Provider) subnetOf(ctx context.Context, op, network string) (string, er
 // groupIDs finds security groups of a VPC by name.
 func (p *Provider) groupIDs(ctx context.Context, vpc string, groups []string) ([]string, error) {
 	const op = "StartLaunch"
-	out, err := p.ec2().DescribeSecurityGroups(ctx, &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{filter("vpc-id", vpc)}})
+	there, err := listAll(ctx, ec2.NewDescribeSecurityGroupsPaginator(p.ec2(), &ec2.DescribeSecurityGroupsInput{Filters: []types.Filter{filter("vpc-id", vpc)}}),
+		func(o *ec2.DescribeSecurityGroupsOutput) []types.SecurityGroup { return o.SecurityGroups })
 	if err != nil {
 		return nil, awsError(op, "security groups of "+vpc, err)
 	}
 	ids := make([]string, 0, len(groups))
 	for _, name := range groups {
-		i := slices.IndexFunc(out.SecurityGroups, func(g types.SecurityGroup) bool {
+		i := slices.IndexFunc(there, func(g types.SecurityGroup) bool {
 			return awssdk.ToString(g.GroupName) == name || awssdk.ToString(g.GroupId) == name
 		})
 		if i < 0 {
 			return nil, invalid(op, "security group "+name, vpc+" has no such group", "make a group of this name there, or name other groups for the recovery")
 		}
-		ids = append(ids, awssdk.ToString(out.SecurityGroups[i].GroupId))
+		ids = append(ids, awssdk.ToString(there[i].GroupId))
 	}
 	return ids, nil
 }

@@ -28,7 +28,7 @@ type Options struct {
 	// Endpoint takes the place of all services' own: an emulator's, or the test double's. Empty = those
 	// of AWS, or what the environment says (AWS_ENDPOINT_URL).
 	Endpoint string
-	// HTTP is the client of all requests; nil = the SDK's.
+	// HTTP is the client of all requests, but for those that the SDK's chain of credentials makes; nil = the SDK's.
 	HTTP *http.Client
 	// Credentials sign the requests, or the one that assumes the site's role; nil = the SDK's chain
 	// (environment, shared files, role of the machine).

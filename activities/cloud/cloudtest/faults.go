@@ -213,8 +213,9 @@ var faultBehaviours = []behaviour{
 			require.Empty(e, list, "its look before the second creation shows nothing")
 			f = f.Restart(Plan{Hide: 3})
 		}
-		list, err := e.p.(cloud.Disks).Disks(e.ctx(), cloud.Filter{Tags: tags})
-		require.NoError(e, err)
-		require.Len(e, list, 2)
+		e.until("that both can be seen", func() (bool, error) {
+			list, err := e.p.(cloud.Disks).Disks(e.ctx(), cloud.Filter{Tags: tags})
+			return len(list) == 2, err
+		})
 	}},
 }
