@@ -11,7 +11,6 @@ import (
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
-	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"lifeboat/activities/cloud"
 	blocks "lifeboat/replication/ebs"
@@ -170,11 +169,8 @@ func (p *Provider) keyARN(ctx context.Context, key string) (string, error) {
 	if key == "" || strings.HasPrefix(key, "arn:") && strings.Contains(key, ":key/") {
 		return key, nil
 	}
-	out, err := p.kms().DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &key})
-	if err != nil {
-		return "", awsError("CopyBlocks", "key "+key, err)
-	}
-	return awssdk.ToString(out.KeyMetadata.Arn), nil
+	k, err := p.Key(ctx, key)
+	return k.ID, err
 }
 
 // dropBlocks deletes what other attempts of a copy have left.

@@ -44,7 +44,12 @@ func newBlockWorld(t *testing.T, o awstest.Options) *blockWorld {
 
 func (w *blockWorld) open(region string) *Provider {
 	w.t.Helper()
-	p, err := Open(w.t.Context(), cloud.Site{Name: region, Provider: "aws", Region: region}, Options{
+	return w.openSite(cloud.Site{Name: region, Provider: "aws", Region: region})
+}
+
+func (w *blockWorld) openSite(site cloud.Site) *Provider {
+	w.t.Helper()
+	p, err := Open(w.t.Context(), site, Options{
 		Endpoint: w.double.URL, Credentials: credentials.NewStaticCredentialsProvider("AKIDBLOCKS", "secret", ""), LookFor: 200 * time.Millisecond,
 	})
 	require.NoError(w.t, err)
@@ -204,6 +209,63 @@ func TestACopyOfBlocksSurvivesKillsFaultsAndThrottling(t *testing.T) {
 	all, err := w.to.Snapshots(t.Context(), cloud.Filter{})
 	require.NoError(t, err)
 	require.Len(t, all, 1, "no snapshot twice, none left over")
+}
+
+func TestAPendingCopyThatSomebodyDeletedIsBegunAnew(t *testing.T) {
+	t.Parallel()
+	w := newBlockWorld(t, awstest.Options{})
+	w.write(1, 2, 3)
+	s := w.cut("s")
+	req := w.request("copy", s)
+	remove := w.double.Inject(awstest.Rule{Operation: "CompleteSnapshot", Error: &awstest.Error{Code: "AccessDeniedException", Status: 403}})
+	_, err := w.to.CopyBlocks(t.Context(), req, nil)
+	require.Equal(t, cloud.Denied, cloud.CodeOf(err))
+	remove()
+	pending, err := w.to.Snapshots(t.Context(), cloud.Filter{})
+	require.NoError(t, err)
+	require.Len(t, pending, 1)
+	require.Equal(t, cloud.Creating, pending[0].State)
+	require.NoError(t, w.to.DeleteSnapshot(t.Context(), pending[0].ID))
+	got, err := w.to.CopyBlocks(t.Context(), req, nil)
+	require.NoError(t, err)
+	require.NotEqual(t, pending[0].ID, got.ID)
+	w.requireEqual(s, got)
+}
+
+func TestBlocksGoToAnotherAccountUnderAKeyOfThere(t *testing.T) {
+	t.Parallel()
+	w := newBlockWorld(t, awstest.Options{})
+	w.write(1, 2, 3)
+	const role = "arn:aws:iam::222222222222:role/recovery"
+	w.double.Role(role, "shared secret")
+	key := w.double.Key("222222222222", "eu-west-1", "alias/dr")
+	other := w.openSite(cloud.Site{Name: "other", Provider: "aws", Account: "222222222222", Region: "eu-west-1", Role: role, ExternalID: "shared secret"})
+	s := w.cut("s")
+	req := w.request("copy", s)
+	req.Key = "dr"
+	got, err := other.CopyBlocks(t.Context(), req, nil)
+	require.NoError(t, err)
+	w.requireEqual(s, got)
+	raw, err := other.snapshot(t.Context(), "", got.ID)
+	require.NoError(t, err)
+	require.Equal(t, key, *raw.KmsKeyId)
+	require.Equal(t, "222222222222", *raw.OwnerId)
+	require.Zero(t, w.count("ModifySnapshotAttribute"), "nothing is shared")
+
+	// On that base, under its key; and in full under another one.
+	w.write(9)
+	next := w.request("copy 2", w.cut("s2"))
+	next.FromBase, next.Base, next.Key = s.ID, got.ID, "dr"
+	w.double.ForgetRequests()
+	_, err = other.CopyBlocks(t.Context(), next, nil)
+	require.NoError(t, err)
+	require.LessOrEqual(t, w.count("PutSnapshotBlock"), 2)
+	next.Token, next.Key = "copy 3", w.double.Key("222222222222", "eu-west-1", "")
+	full, err := other.CopyBlocks(t.Context(), next, nil)
+	require.NoError(t, err)
+	raw, err = other.snapshot(t.Context(), "", full.ID)
+	require.NoError(t, err)
+	require.Equal(t, next.Key, *raw.KmsKeyId)
 }
 
 func TestWhatCannotBeCopiedSaysWhy(t *testing.T) {
