@@ -76,7 +76,7 @@ func (e *Engine) StopTarget(ctx context.Context, name string, epoch int64) error
 				return fmt.Errorf("%w: stream %s is at epoch %d, stop asked for %d", replication.ErrStaleEpoch, name, st.Spec.Epoch, epoch)
 			}
 			// The engine that runs it, if it is another one, meets this at its next write.
-			st.Owner, st.Stopped, st.Spec.Epoch = e.owner, true, epoch
+			st.Owner, st.Stopped, st.Leaving, st.Spec.Epoch = e.owner, true, false, epoch
 			st.abandon(e.now())
 			return nil
 		})
@@ -88,7 +88,8 @@ func (e *Engine) StopTarget(ctx context.Context, name string, epoch int64) error
 
 // StopSource ends a stream and deletes what it has left at the source site. Points stay. It
 // is idempotent, also where nothing is known of the stream; while the source site does not
-// answer the stream is stopped, and the error says what is left.
+// answer the stream is stopped, and the error says what is left: it is tried again by itself
+// until ForgetTarget.
 func (e *Engine) StopSource(ctx context.Context, name string) error {
 	defer e.lockStream(name)()
 	s, err := e.stream(name)
@@ -100,7 +101,7 @@ func (e *Engine) StopSource(ctx context.Context, name string) error {
 	}
 	return s.standing(ctx, func() error {
 		st, err := s.known(ctx, func(st *state) error {
-			st.Owner, st.Stopped = e.owner, true
+			st.Owner, st.Stopped, st.Leaving = e.owner, true, true
 			st.abandon(e.now())
 			st.dropBase()
 			return nil
@@ -113,6 +114,23 @@ func (e *Engine) StopSource(ctx context.Context, name string) error {
 	})
 }
 
+// leave tries once more to delete what StopSource has left at the source. Only what may yet
+// appear there is waited for.
+func (s *stream) leave(ctx context.Context) error {
+	st, err := s.load(ctx)
+	if err != nil || !st.Leaving || len(st.Doomed) == 0 {
+		return ignoreUnknown(err)
+	}
+	leaving, cancel := context.WithTimeout(ctx, asking)
+	defer cancel()
+	err = s.remove(leaving, st, func(d doomed) bool { return !samePlace(d.Site, st.Spec.Target) })
+	if err != nil && cloud.CodeOf(err) != cloud.NotReady {
+		s.engine.log.Warn("snapshots are left at the source", zap.String("stream", s.name), zap.Error(err))
+		return nil
+	}
+	return err
+}
+
 func ignoreUnknown(err error) error {
 	if errors.Is(err, replication.ErrUnknownStream) {
 		return nil
@@ -121,7 +139,8 @@ func ignoreUnknown(err error) error {
 }
 
 // ForgetTarget drops the state of a stream and its catalogue of points. Snapshots at the target
-// are the caller's to delete, by the ledger. It is idempotent.
+// are the caller's to delete, by the ledger; so is what a source that does not answer keeps.
+// It is idempotent.
 func (e *Engine) ForgetTarget(ctx context.Context, name string) error {
 	defer e.lockStream(name)()
 	s, err := e.stream(name)
@@ -134,8 +153,9 @@ func (e *Engine) ForgetTarget(ctx context.Context, name string) error {
 	if err := s.stop(ctx); err != nil {
 		return err
 	}
-	docs, err := e.config.Documents(ctx, s.target)
-	if err == nil {
+	err = s.leave(ctx)
+	docs, derr := e.config.Documents(ctx, s.target)
+	if err = errors.Join(err, derr); err == nil {
 		err = cloud.IgnoreNotFound(docs.DeleteDocument(ctx, documentName(name)))
 	}
 	if err == nil {

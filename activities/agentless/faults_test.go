@@ -13,6 +13,7 @@ import (
 	"lifeboat/activities/agentless"
 	"lifeboat/activities/cloud"
 	"lifeboat/activities/cloud/cloudtest"
+	"lifeboat/activities/cloud/local"
 	"lifeboat/replication"
 )
 
@@ -135,8 +136,17 @@ func TestAStopOfTheSourceThatDoesNotAnswerSaysWhatIsLeft(t *testing.T) {
 	require.ErrorContains(t, e.StopSource(t.Context(), streamName), "site primary")
 	w.status(e, "stopped all the same", func(s replication.Status) bool { return s.Stage == replication.StageStopped })
 	w.fail("primary", nil)
-	require.NoError(t, e.StopSource(t.Context(), streamName))
-	w.tidy(e, 0)
+	w.tidy(e, 0) // by itself
+
+	spec := w.spec()
+	spec.Epoch = 2
+	w.start(e, spec)
+	w.fail("primary", errDown)
+	require.NoError(t, e.StopTarget(t.Context(), streamName, 2))
+	require.Error(t, e.StopSource(t.Context(), streamName))
+	require.NoError(t, e.ForgetTarget(t.Context(), streamName), "a source that is lost keeps nobody from forgetting")
+	_, open := w.ledger(w.home)
+	require.Len(t, open, 2, "its ledger knows what is left")
 }
 
 // Throttling, lost answers and late visibility at both sites, of snapshots, ledgers and documents.
@@ -191,6 +201,19 @@ func insist(w *world, call func() error) {
 		}
 		return err == nil
 	})
+}
+
+// ledger lists the entries of a site, all and those that are open.
+func (w *world) ledger(p *local.Provider) (all, open []cloud.Entry) {
+	w.Helper()
+	all, err := p.Entries(w.Context(), cloud.LedgerFilter{Plan: "shop", Server: "db"})
+	require.NoError(w, err)
+	for _, e := range all {
+		if e.Deleted == nil {
+			open = append(open, e)
+		}
+	}
+	return all, open
 }
 
 // once requires that no point has two snapshots of one disk at one site.

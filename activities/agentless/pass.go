@@ -174,7 +174,7 @@ func (c *cut) ready() bool {
 }
 
 // sweep deletes snapshots that are not needed any more. What cannot be deleted now is
-// tried again after the next pass. Of a stream that was stopped, the target is asked alone.
+// tried again later. Of a stream that StopTarget ended, the target is asked alone.
 func (s *stream) sweep(ctx context.Context, st *state) {
 	if len(st.Doomed) == 0 || st.Owner != s.engine.owner || time.Now().Before(s.sweepAt) {
 		return
@@ -182,7 +182,7 @@ func (s *stream) sweep(ctx context.Context, st *state) {
 	sweeping, cancel := context.WithTimeout(ctx, asking)
 	defer cancel()
 	err := s.remove(sweeping, st, func(d doomed) bool {
-		return !st.Stopped || samePlace(d.Site, st.Spec.Target)
+		return !st.Stopped || st.Leaving || samePlace(d.Site, st.Spec.Target)
 	})
 	if err != nil && ctx.Err() == nil {
 		s.sweepAt = time.Now().Add(s.engine.config.RetryMax)

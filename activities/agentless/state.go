@@ -36,6 +36,9 @@ type state struct {
 	Interrupted string `json:"interrupted,omitempty"` // why it waits for Resume
 	Stopped     bool   `json:"stopped,omitempty"`     // by StopTarget or StopSource
 	Finished    bool   `json:"finished,omitempty"`    // the point current-time of this epoch exists
+	// Leaving says that StopSource was asked for after the stop: the source may still be
+	// asked to delete what is left there.
+	Leaving bool `json:"leaving,omitempty"`
 
 	LastCut  time.Time `json:"last_cut,omitzero"`
 	Passes   int64     `json:"passes"` // of this epoch
@@ -171,7 +174,7 @@ func (st *state) adopt(spec Spec, owner string, now time.Time) error {
 	if !known {
 		st.Nonce = rand.Text()
 	}
-	st.Owner, st.Stopped = owner, false
+	st.Owner, st.Stopped, st.Leaving = owner, false, false
 	anew := !known || spec.Epoch > old.Epoch
 	if anew {
 		st.Finished, st.Paused, st.Interrupted, st.Passes = false, false, "", 0
