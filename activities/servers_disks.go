@@ -69,8 +69,16 @@ func (c *Cloud) swapDisk(ctx context.Context, disks cloud.Disks, s cloud.Server,
 	if err := disks.StartAttachDisk(ctx, d.DiskID, s.ID, device); err != nil {
 		return err
 	}
-	_, err := settle(ctx, c.Timing, "disk "+d.DiskID, func() (cloud.Disk, error) { return disks.Disk(ctx, d.DiskID) }, ofDisk, cloud.Attached)
-	return err
+	return c.diskIs(ctx, disks, d.DiskID, cloud.Attached)
+}
+
+// diskIs waits until a disk is in a state; the one that it comes from is no failure.
+func (c *Cloud) diskIs(ctx context.Context, disks cloud.Disks, id string, want cloud.State) error {
+	return c.Timing.until(ctx, func() (bool, error) {
+		d, err := disks.Disk(ctx, id)
+		note(ctx, "waiting until disk "+id+" is "+string(want)+": it is "+string(d.State))
+		return d.State == want, err
+	})
 }
 
 // takeDisk takes a disk from its server and deletes it: it came with the launch, and
@@ -79,12 +87,7 @@ func (c *Cloud) takeDisk(ctx context.Context, disks cloud.Disks, id string) erro
 	if err := disks.StartDetachDisk(ctx, id); err != nil {
 		return err
 	}
-	err := c.Timing.until(ctx, func() (bool, error) {
-		d, err := disks.Disk(ctx, id)
-		note(ctx, "waiting until disk "+id+" is detached")
-		return d.State == cloud.Available, err
-	})
-	if err != nil {
+	if err := c.diskIs(ctx, disks, id, cloud.Available); err != nil {
 		return err
 	}
 	return c.Timing.removeAndWait(ctx, diskOps(disks), cloud.KindDisk, id)

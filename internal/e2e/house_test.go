@@ -52,6 +52,7 @@ type house struct {
 	mount    string // what to unmount at the end
 	// Programs in other places than usual; empty = this one, and the one of TestMain.
 	box, temporal string
+	extra         []string // environment beside the usual one
 }
 
 // newHouse starts a dev on a new directory. At the end of the test everything is
@@ -78,7 +79,7 @@ func emptyHouse(t *testing.T) *house {
 // env is the environment of the programs.
 func (h *house) env() []string {
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "TEMPORAL_") })
-	return append(env, "LIFEBOAT_DATA="+h.dir, "LIFEBOAT_TEMPORAL="+cmp.Or(h.temporal, programs.temporal), "HOME="+h.dir, "TMPDIR="+os.TempDir())
+	return append(append(env, h.extra...), "LIFEBOAT_DATA="+h.dir, "LIFEBOAT_TEMPORAL="+cmp.Or(h.temporal, programs.temporal), "HOME="+h.dir, "TMPDIR="+os.TempDir())
 }
 
 // start starts dev and waits until it says that it is ready.
