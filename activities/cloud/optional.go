@@ -211,6 +211,10 @@ type Switches interface {
 	FlipSwitch(ctx context.Context, name, active string) error
 	// ActiveSwitch tells the position of a switch; name servers follow it within a minute or so.
 	ActiveSwitch(ctx context.Context, name string) (string, error)
+	// RemoveSwitch makes a simple record of the one that is active, and deletes all that PrepareSwitch
+	// made. NotReady is to be waited for: call it until nil, also after a failure. NotFound when there
+	// is no switch (any more).
+	RemoveSwitch(ctx context.Context, name, token string) error
 }
 
 // RestoreServer asks for disks of a server to be put back, in place, to what snapshots hold.

@@ -41,7 +41,10 @@ func (p *Provider) PutMeasurements(ctx context.Context, list []cloud.Measurement
 			if m.Name == "" || len(m.Labels) > metricDimensions {
 				return invalid(op, "measurement "+m.Name, "has no name, or more than 30 labels", "correct it")
 			}
-			d := cwtypes.MetricDatum{MetricName: awssdk.String(m.Name), Value: awssdk.Float64(m.Value), Timestamp: awssdk.Time(m.Time), Unit: unitOf(m.Name)}
+			d := cwtypes.MetricDatum{MetricName: awssdk.String(m.Name), Value: awssdk.Float64(m.Value), Unit: unitOf(m.Name)}
+			if !m.Time.IsZero() { // else it is that of the arrival
+				d.Timestamp = awssdk.Time(m.Time)
+			}
 			for _, k := range slices.Sorted(maps.Keys(m.Labels)) {
 				if m.Labels[k] != "" { // CloudWatch refuses empty ones
 					d.Dimensions = append(d.Dimensions, cwtypes.Dimension{Name: awssdk.String(k), Value: awssdk.String(m.Labels[k])})

@@ -174,6 +174,13 @@ func TestABucketOfAStrangerIsRefused(t *testing.T) {
 	p := d.open("home").(*Provider)
 	_, err = p.Intend(t.Context(), entryOf("token"))
 	require.Equal(t, cloud.Denied, cloud.CodeOf(err))
+	_, err = d.open("away").(*Provider).Intend(t.Context(), entryOf("token"))
+	require.NoError(t, err)
+	elsewhere := d.site("home")
+	elsewhere.Bucket = "lifeboat-away"
+	_, err = d.provider(elsewhere, d.options()).Intend(t.Context(), entryOf("token"))
+	require.Equal(t, cloud.InvalidInput, cloud.CodeOf(err))
+	require.ErrorContains(t, err, "region")
 	none := d.site("home")
 	none.Bucket = ""
 	_, err = d.provider(none, d.options()).Intend(t.Context(), entryOf("token"))

@@ -58,6 +58,10 @@ func (p *Provider) owner() *string {
 }
 
 func (p *Provider) objectError(op, key string, err error) error {
+	if hasCode(err, "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException") {
+		return cloud.E(cloud.InvalidInput, op, "bucket "+p.site.Bucket, "is not in region "+p.site.Region,
+			"give the site a bucket of its own region: it has to be there when another region is not", err)
+	}
 	return awsError(op, "object s3://"+p.site.Bucket+"/"+key, err)
 }
 

@@ -159,7 +159,7 @@ var sameAs = map[string]string{
 // unasked are methods whose permission cannot be asked for.
 var unasked = []string{"StartAttachDisk", "StartDetachDisk", "DeleteDisk", "DeleteSnapshot", "DeleteImage", "StartServer", "StopServer", "TerminateServer",
 	"DeleteNetwork", "Dial", "Address", "Addresses", "DisassociateAddress", "ReleaseAddress", "Change", "SendAlert", "Key", "CheckKey", "Limits", "CheckLaunch",
-	"PrepareSwitch", "FlipSwitch", "ActiveSwitch", "CopyBlocks", "RestoreServer"}
+	"PrepareSwitch", "FlipSwitch", "ActiveSwitch", "RemoveSwitch", "CopyBlocks", "RestoreServer"}
 
 // probeBucket writes an object and deletes it.
 func probeBucket(ctx context.Context, p *Provider) error {

@@ -133,6 +133,29 @@ func TestASwitchIsFlippedWithoutTheControlPlaneOfDNS(t *testing.T) {
 	require.Len(t, checks.HealthChecks, 1)
 	require.Equal(t, int32(checkThreshold), awssdk.ToInt32(checks.HealthChecks[0].HealthCheckConfig.FailureThreshold))
 	require.Equal(t, cloud.InvalidInput, cloud.CodeOf(p.FlipSwitch(t.Context(), name, "tertiary")))
+
+	// Removed it leaves the active record, and nothing else.
+	fault := &awstest.Error{Code: "AccessDenied", Message: "lost", Status: 403}
+	d.cloud.Inject(awstest.Rule{Service: "route53", Operation: "ChangeResourceRecordSets", Times: 1, Error: fault, After: true})
+	d.cloud.Inject(awstest.Rule{Service: "route53", Operation: "DeleteHealthCheck", Times: 1, Error: fault})
+	failures := 0
+	require.Eventually(t, func() bool {
+		err := p.RemoveSwitch(t.Context(), name, "remove")
+		if cloud.CodeOf(err) == cloud.Denied {
+			failures++
+		}
+		require.Equal(t, "192.0.2.4", answersA(t, d, name), "nobody is sent elsewhere meanwhile")
+		return err == nil
+	}, 20*time.Second, 5*time.Millisecond)
+	require.Equal(t, 2, failures)
+	require.Equal(t, "192.0.2.4", answersA(t, d, name))
+	records, err := p.Records(t.Context(), testZone, "")
+	require.NoError(t, err)
+	require.Equal(t, []cloud.Record{switchRecord("192.0.2.4")}, records)
+	checks, err = client.ListHealthChecks(t.Context(), &route53.ListHealthChecksInput{})
+	require.NoError(t, err)
+	require.Empty(t, checks.HealthChecks)
+	require.Equal(t, cloud.NotFound, cloud.CodeOf(p.RemoveSwitch(t.Context(), name, "remove")))
 }
 
 func TestASwitchThatNobodyCanReadIsNotPrepared(t *testing.T) {
