@@ -84,11 +84,14 @@ func (r *restoring) check(ctx context.Context) (bool, error) {
 
 // rootTask tells whether an earlier attempt began to replace the root of the running instance.
 func (r *restoring) rootTask(ctx context.Context) (bool, error) {
-	out, err := r.p.ec2().DescribeReplaceRootVolumeTasks(ctx, &ec2.DescribeReplaceRootVolumeTasksInput{Filters: ec2Filters(tokenFilter(r.token("root", 0)))})
+	list, err := listAll(ctx, ec2.NewDescribeReplaceRootVolumeTasksPaginator(r.p.ec2(), &ec2.DescribeReplaceRootVolumeTasksInput{
+		Filters: []types.Filter{filter("instance-id", r.in.Server)}}), func(o *ec2.DescribeReplaceRootVolumeTasksOutput) []types.ReplaceRootVolumeTask {
+		return o.ReplaceRootVolumeTasks
+	})
 	if err != nil {
 		return false, awsError("RestoreServer", "server "+r.in.Server, err)
 	}
-	return len(out.ReplaceRootVolumeTasks) > 0, nil
+	return slices.ContainsFunc(list, func(t types.ReplaceRootVolumeTask) bool { return tagMap(t.Tags)[cloud.TagToken] == r.token("root", 0) }), nil
 }
 
 // isRoot tells whether the instance boots from a volume.
