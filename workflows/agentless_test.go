@@ -268,3 +268,22 @@ func TestADrillInACloudNeedsANetworkOfItsOwn(t *testing.T) {
 	env.ExecuteWorkflow(DrillWorkflow, in)
 	require.NoError(t, env.GetWorkflowError())
 }
+
+// The plan's settings are those of the recovery site; at home the original's hold again.
+func TestSettingsOfTheProviderAreTheSitesOwn(t *testing.T) {
+	t.Parallel()
+	w := newWorld()
+	s := w.agentless(w.failedOver())
+	s.Spec.Launch.Settings = map[string]string{"security-groups": "dr", "key-pair": "ops"}
+	s.Primary.Launch = map[string]string{"security-groups": "web", "instance-profile": "shop"}
+	s.Recovered.Launch = map[string]string{"security-groups": "dr"}
+	of := func(op Operation, s ServerState) map[string]string {
+		o := &operation{in: input(op, s)}
+		o.report.Servers = make([]ServerReport, 1)
+		return o.recovery(0, activities.RoleRecovered).settings()
+	}
+	require.Equal(t, map[string]string{"security-groups": "dr", "instance-profile": "shop", "key-pair": "ops"}, of(OpFailover, s))
+	s.Direction = Reverse
+	require.Equal(t, s.Primary.Launch, of(OpFailback, s))
+	require.Equal(t, "web", s.Primary.Launch["security-groups"], "nothing was changed in place")
+}

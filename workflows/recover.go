@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -202,7 +203,7 @@ func isolation(n activities.NetworkInfo) string {
 func (r *recovery) launchInput() activities.LaunchServerInput {
 	l, over, src := r.state.Spec.Launch, r.o.in.Request.Overrides, r.state.sourceServer()
 	in := activities.LaunchServerInput{Scope: r.scope(), Step: "launch", Name: r.name(), Disks: r.disks, NetworkID: r.network.ID,
-		Type: first(over.Type, l.Type), CPU: l.CPU, Memory: int64(l.Memory), Ports: src.Ports, Launch: src.Launch}
+		Type: first(over.Type, l.Type), CPU: l.CPU, Memory: int64(l.Memory), Ports: src.Ports, Launch: r.settings()}
 	if over.CPU > 0 {
 		in.Type, in.CPU, in.Memory = "", over.CPU, over.Memory
 	}
@@ -214,6 +215,24 @@ func (r *recovery) launchInput() activities.LaunchServerInput {
 		in.IP = src.IP
 	}
 	return in
+}
+
+// settings of the provider: those of the plan for the recovery site over those of the
+// source server, and at home again those of the server that was there.
+func (r *recovery) settings() map[string]string {
+	src := r.state.sourceServer().Launch
+	if r.where.Provider == plan.ProviderLocal {
+		return src
+	}
+	if r.where.Name == r.state.Spec.Primary.Name {
+		return r.state.Primary.Launch
+	}
+	merged := maps.Clone(src)
+	if merged == nil {
+		merged = map[string]string{}
+	}
+	maps.Copy(merged, r.state.Spec.Launch.Settings)
+	return merged
 }
 
 func contains(cidr, ip string) bool {

@@ -35,7 +35,16 @@ func runAgentless(ctx workflow.Context, t Timing, s *ServerState) error {
 	return workflow.ExecuteActivity(t.mutate(ctx, HostQueue(agent), "start "+s.Spec.Transfer+" of "+src.Name+" at "+agent), hostActs.StartSource,
 		activities.StartSourceInput{Stream: s.streamID(), Scope: s.scope(s.targetSite(), activities.RolePoint), Epoch: s.Epoch, ServerID: src.ID,
 			Disks: s.protectedDisks(src), Settings: s.Settings, Transfer: s.Spec.Transfer, Source: site(s.sourceSite()),
-			Keep: keep.Count, Within: keep.Within.D()}).Get(ctx, nil)
+			Keep: keep.Count, Within: keep.Within.D(), Key: s.copyKey()}).Get(ctx, nil)
+}
+
+// copyKey is what copies are encrypted with at the recovery site; empty = the site's default,
+// as always at home.
+func (s *ServerState) copyKey() string {
+	if s.Direction == Reverse {
+		return ""
+	}
+	return s.Spec.Launch.Settings["kms-key"]
 }
 
 // knowAgentless makes sure that the worker knows a server's recovery points, and asks the

@@ -43,6 +43,8 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, key string) {
 		d.text(n, v, key)
 	case v.Kind() == reflect.Struct:
 		d.mapping(n, v, key)
+	case v.Kind() == reflect.Map:
+		d.texts(n, v, key)
 	case v.Kind() == reflect.Slice:
 		if n.Kind != yaml.SequenceNode {
 			d.fault(n, key, "write a list: one item a line, each after a dash", "must be a list, not %s", what(n))
@@ -58,6 +60,35 @@ func (d *decoder) decode(n *yaml.Node, v reflect.Value, key string) {
 		d.scalar(n, v, key)
 	}
 }
+
+// texts reads keys of which each has a text.
+func (d *decoder) texts(n *yaml.Node, v reflect.Value, key string) {
+	if n.Kind != yaml.MappingNode {
+		d.fault(n, key, "write keys with texts, indented below", "must hold keys with texts, not %s", what(n))
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, value := n.Content[i], n.Content[i+1]
+		at := join(key, k.Value)
+		switch {
+		case k.Kind != yaml.ScalarNode || k.ShortTag() != "!!str" || !settingName.MatchString(k.Value):
+			d.fault(k, key, "write lower-case letters, digits and dashes", "has a key that is no name of a setting")
+		case secretKey.MatchString(k.Value):
+			d.fault(k, at, "take it out (and change it where it is used); give credentials to the worker in its environment or in a file",
+				"secrets never belong into a plan")
+		case v.MapIndex(reflect.ValueOf(k.Value)).IsValid():
+			d.fault(k, at, "keep one of them", "is there twice")
+		default:
+			text := reflect.New(v.Type().Elem()).Elem()
+			d.plan.positions[at] = position{value.Line, value.Column}
+			d.scalar(value, text, at)
+			v.SetMapIndex(reflect.ValueOf(k.Value), text)
+		}
+	}
+}
+
+var settingName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // text reads durations and sizes.
 func (d *decoder) text(n *yaml.Node, v reflect.Value, key string) {

@@ -79,7 +79,7 @@ var formFaults = []fault{
 	{"text for a list", "after: [data]", "after: data",
 		`shop.yaml:33:44: spec.steps[1].after: must be a list, not the text "data"; write a list: one item a line, each after a dash`},
 	{"text for keys", "launch: {cpu: 1, memory: 512MiB, ip: 10.20.0.11}", "launch: small",
-		`shop.yaml:23:15: spec.servers[0].launch: must hold keys (type, cpu, memory, diskType, ip, publicIP, script, scriptTimeout, health), not the text "small"; write keys with values, indented below`},
+		`shop.yaml:23:15: spec.servers[0].launch: must hold keys (type, cpu, memory, diskType, settings, ip, publicIP, script, scriptTimeout, health), not the text "small"; write keys with values, indented below`},
 	{"text for a number", "cpu: 1", "cpu: one",
 		`shop.yaml:23:21: spec.servers[0].launch.cpu: "one" is not a whole number; write a whole number in digits, without quotes`},
 	{"octal number", "cpu: 1", "cpu: 010",

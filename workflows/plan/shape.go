@@ -2,8 +2,10 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -66,6 +68,10 @@ func (p *Plan) shapeOf(es *Errors, v reflect.Value, key string) {
 		switch value.Kind() {
 		case reflect.Struct:
 			p.shapeOf(es, value, at)
+		case reflect.Map:
+			for _, k := range slices.Sorted(maps.Keys(value.Interface().(map[string]string))) {
+				p.shapeString(es, value.MapIndex(reflect.ValueOf(k)).String(), join(at, k), rules{})
+			}
 		case reflect.Slice:
 			for j := range value.Len() {
 				p.shapeItem(es, value.Index(j), fmt.Sprintf("%s[%d]", at, j))

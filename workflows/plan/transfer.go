@@ -61,6 +61,9 @@ func (p *Plan) checkTransfers(es *Errors) {
 		if l.missing != "" || !known(primary) || !known(recovery) {
 			continue
 		}
+		if len(s.Launch.Settings) > 0 && recovery.Provider == ProviderLocal {
+			p.fault(es, fmt.Sprintf("spec.servers[%d].launch.settings", i), "take them out", "a local site has no settings of its own")
+		}
 		switch transfer := transferOf(s, tier, primary, recovery); {
 		case transfer == TransferAgent:
 			p.needAgent(es, primary)

@@ -60,6 +60,13 @@ func TestOnlyACloudNeedsTimeBetweenSnapshots(t *testing.T) {
 	require.Equal(t, time.Second, MinimumInterval(TransferSnapshots, local))
 }
 
+func TestSettingsOfTheProviderTravelWithTheLaunch(t *testing.T) {
+	t.Parallel()
+	text := edit(t, clouds(t), "launch: {type: m7i.large}", `launch: {type: m7i.large, settings: {security-groups: "web,ssh", key-pair: ops, kms-key: alias/dr}}`)
+	web, _ := resolved(t, text).Server("web")
+	require.Equal(t, map[string]string{"security-groups": "web,ssh", "key-pair": "ops", "kms-key": "alias/dr"}, web.Launch.Settings)
+}
+
 func mustRead(t *testing.T, text string) *Plan {
 	t.Helper()
 	p, err := read(text, nil)
@@ -106,6 +113,18 @@ var cloudFaults = []fault{
 	{"blocks from another provider", "primary: primary, recovery", "primary: office, recovery",
 		`shop.yaml:8:7: spec.sites[1].agent: data of servers moves with agents here, and site "recovery" names none; name the agent that runs next to the disks there, or write transfer: snapshots where both sites are of this provider` + "\n" +
 			`shop.yaml:29:17: spec.servers[1].transfer: blocks move within one provider, and the sites of pair "main" are local and aws; write transfer: agent, or use sites of one provider`},
+	{"settings that are none", "type: m7i.large", "type: m7i.large, settings: web",
+		`shop.yaml:24:43: spec.servers[0].launch.settings: must hold keys with texts, not the text "web"; write keys with texts, indented below`},
+	{"setting that is no text", "type: m7i.large", "type: m7i.large, settings: {iops: 3000}",
+		`shop.yaml:24:50: spec.servers[0].launch.settings.iops: must be a text, not the number "3000"; put it in quotes: "3000"`},
+	{"setting twice", "type: m7i.large", "type: m7i.large, settings: {key-pair: a, key-pair: b}",
+		`shop.yaml:24:57: spec.servers[0].launch.settings.key-pair: is there twice; keep one of them`},
+	{"name of a setting", "type: m7i.large", "type: m7i.large, settings: {Key Pair: a}",
+		`shop.yaml:24:44: spec.servers[0].launch.settings: has a key that is no name of a setting; write lower-case letters, digits and dashes`},
+	{"secret among the settings", "type: m7i.large", "type: m7i.large, settings: {db-password: x}",
+		`shop.yaml:24:44: spec.servers[0].launch.settings.db-password: secrets never belong into a plan; take it out (and change it where it is used); give credentials to the worker in its environment or in a file`},
+	{"secret in a setting", "type: m7i.large", "type: m7i.large, settings: {user-data: AKIAABCDEFGHIJKLMNOP}",
+		`shop.yaml:24:55: spec.servers[0].launch.settings.user-data: looks like a secret: secrets never belong into a plan; take it out (and change it where it is used); give credentials to the worker in its environment or in a file`},
 	{"unknown transfer", "transfer: blocks", "transfer: snapshot",
 		`shop.yaml:29:17: spec.servers[1].transfer: "snapshot" is not known; did you mean "snapshots"?`},
 }

@@ -211,6 +211,10 @@ type Launch struct {
 	Memory Size `json:"memory,omitempty" yaml:"memory,omitempty"`
 	// DiskType: class of the recovered disks; default: the provider's.
 	DiskType string `json:"diskType,omitempty" yaml:"diskType,omitempty"`
+	// Settings of the recovery site's provider, by the names in its documentation (AWS: security-groups,
+	// instance-profile, key-pair, substitutes, kms-key, which encrypts recovery points, too); they take the
+	// place of the source server's.
+	Settings map[string]string `json:"settings,omitempty" yaml:"settings,omitempty"`
 	// IP: private address in the recovery network; absent = the source's where it fits, else any.
 	IP string `json:"ip,omitempty" yaml:"ip,omitempty"`
 	// PublicIP: name of a reserved public address that moves to the recovered server.

@@ -87,6 +87,8 @@ func valueOf(f fieldDoc, known map[string]bool) string {
 		text = "`" + strings.Join(f.rules["enum"], "`, `") + "`"
 	case f.rules["maxLength"] != nil:
 		text = "name"
+	case kind == "map":
+		text = "keys with texts"
 	case kind == "string":
 		text = "text"
 	case kind == "int":

@@ -75,6 +75,8 @@ func typeName(e ast.Expr) string {
 		return t.Name
 	case *ast.StarExpr:
 		return typeName(t.X)
+	case *ast.MapType:
+		return "map"
 	case *ast.ArrayType:
 		return "[]" + typeName(t.Elt)
 	}
