@@ -275,7 +275,8 @@ func (p *Provider) CheckAddress(ctx context.Context, network, ip string) error {
 	if err != nil {
 		return awsError(op, resource, err)
 	}
-	for _, i := range out.NetworkInterfaces {
+	if len(out.NetworkInterfaces) > 0 {
+		i := out.NetworkInterfaces[0]
 		by := "network interface " + awssdk.ToString(i.NetworkInterfaceId)
 		if i.Attachment != nil && awssdk.ToString(i.Attachment.InstanceId) != "" {
 			by = "server " + awssdk.ToString(i.Attachment.InstanceId)
