@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"sync"
 	"time"
 
@@ -81,6 +82,8 @@ func (l *Limits) giveBack(b *[BlockSize]byte) {
 type Options struct {
 	// Limits are shared with the other clients of the account and region; nil = the client has its own.
 	Limits *Limits
+	// HTTP makes the requests in place of what the API has; see Connections. It may be nil.
+	HTTP aws.HTTPClient
 	// Retry is how long a request is made again that is throttled or not answered; default 5 minutes.
 	Retry time.Duration
 	// Visible is how long a snapshot that was just begun may be unknown when it is written to;
@@ -130,8 +133,21 @@ const (
 	badBlocks = 4
 )
 
+// Connections sets a transport up for blocks. The SDK keeps 10 connections to a host, and makes new ones
+// for all other requests that are under way at once; and bodies are written in pieces of 4 KiB.
+func Connections(t *http.Transport) {
+	t.MaxIdleConnsPerHost = maxInFlight
+	t.MaxIdleConns = max(t.MaxIdleConns, 4*maxInFlight)
+	t.WriteBufferSize = 64 << 10
+}
+
 // once turns the SDK's own repetition off: rates are kept per request, so each is made here.
-func once(o *ebs.Options) { o.Retryer = aws.NopRetryer{} }
+func (c *Client) once(o *ebs.Options) {
+	o.Retryer = aws.NopRetryer{}
+	if c.o.HTTP != nil {
+		o.HTTPClient = c.o.HTTP
+	}
+}
 
 // call makes a request, again where that may help. what names it in errors.
 func call[T any](ctx context.Context, c *Client, p *pace, what string, f func(context.Context) (T, error)) (out T, err error) {

@@ -55,7 +55,7 @@ func (c *Client) blocksOf(snapshot string, most int32) lister {
 			in.StartingBlockIndex = aws.Int32(int32(from))
 		}
 		out, err := call(ctx, c, c.list, "list blocks of "+snapshot, func(ctx context.Context) (*ebs.ListSnapshotBlocksOutput, error) {
-			return c.api.ListSnapshotBlocks(ctx, in, once)
+			return c.api.ListSnapshotBlocks(ctx, in, c.once)
 		})
 		if err != nil {
 			return a, err
@@ -77,7 +77,7 @@ func (c *Client) changesOf(base, snapshot string) lister {
 		}
 		what := fmt.Sprintf("list what changed from %s to %s", base, snapshot)
 		out, err := call(ctx, c, c.list, what, func(ctx context.Context) (*ebs.ListChangedBlocksOutput, error) {
-			return c.api.ListChangedBlocks(ctx, in, once)
+			return c.api.ListChangedBlocks(ctx, in, c.once)
 		})
 		if err != nil {
 			return a, err

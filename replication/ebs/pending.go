@@ -119,7 +119,7 @@ func (c *Client) start(ctx context.Context, s Spec, attempt int) (*pending, erro
 		in.Tags = append(in.Tags, types.Tag{Key: aws.String(k), Value: aws.String(s.Tags[k])})
 	}
 	out, err := call(ctx, c, c.changes, "start a snapshot", func(ctx context.Context) (*ebs.StartSnapshotOutput, error) {
-		return c.api.StartSnapshot(ctx, in, once)
+		return c.api.StartSnapshot(ctx, in, c.once)
 	})
 	if errors.Is(err, ErrNotFound) && !c.gone(ctx, s.Parent) {
 		return nil, fmt.Errorf("%w: what was begun with the token was deleted: %w", ErrLost, err)
@@ -173,7 +173,7 @@ func (p *pending) put(ctx context.Context, index int64, data []byte, sum Sum) er
 		out, err := call(ctx, p.c, p.c.put, what, func(ctx context.Context) (*ebs.PutSnapshotBlockOutput, error) {
 			again := *in
 			again.BlockData = bytes.NewReader(data)
-			return p.c.api.PutSnapshotBlock(ctx, &again, once)
+			return p.c.api.PutSnapshotBlock(ctx, &again, p.c.once)
 		})
 		if errors.Is(err, ErrNotFound) && p.young() {
 			if err := pause(ctx, delay); err != nil {
@@ -236,7 +236,7 @@ func (p *pending) complete(ctx context.Context) error {
 		in.ChecksumAggregationMethod = types.ChecksumAggregationMethodChecksumAggregationLinear
 	}
 	_, err = call(ctx, p.c, p.c.changes, "complete snapshot "+p.id, func(ctx context.Context) (*ebs.CompleteSnapshotOutput, error) {
-		return p.c.api.CompleteSnapshot(ctx, in, once)
+		return p.c.api.CompleteSnapshot(ctx, in, p.c.once)
 	})
 	if err != nil {
 		if err = p.judge(ctx, err); errors.Is(err, errSealed) {

@@ -54,7 +54,7 @@ func (c *Client) read(ctx context.Context, snapshot string, b listed, buf []byte
 // readOnce is one request with its body. A body that breaks off is asked for again, as a
 // connection that does.
 func (c *Client) readOnce(ctx context.Context, snapshot string, b listed, buf []byte) (sum Sum, err error) {
-	out, err := c.api.GetSnapshotBlock(ctx, &ebs.GetSnapshotBlockInput{SnapshotId: &snapshot, BlockIndex: aws.Int32(int32(b.index)), BlockToken: &b.token}, once)
+	out, err := c.api.GetSnapshotBlock(ctx, &ebs.GetSnapshotBlockInput{SnapshotId: &snapshot, BlockIndex: aws.Int32(int32(b.index)), BlockToken: &b.token}, c.once)
 	if err != nil {
 		return sum, err
 	}

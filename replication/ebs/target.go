@@ -69,7 +69,8 @@ func (t *Target) Snapshot() string { return t.p.id }
 // Size implements volume.Source: that of the volume, in whole GiB.
 func (t *Target) Size() int64 { return t.size }
 
-// Close keeps the snapshot pending, for another attempt to go on with.
+// Close keeps the snapshot pending, for another attempt to go on with. It waits for what is under way:
+// end the context before, to give that up.
 func (t *Target) Close() error {
 	t.puts.Wait()
 	errs := []error{t.p.sums.close()}

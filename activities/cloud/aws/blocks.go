@@ -10,27 +10,45 @@ import (
 	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 
 	"lifeboat/activities/cloud"
 	blocks "lifeboat/replication/ebs"
 )
 
-// blockLimits are what all values of a site in this process share: the quotas of the EBS direct APIs
+// blockPlaces are what all values of a site in this process share: the quotas of the EBS direct APIs
 // are those of an account in a region. They are kept as long as the process.
-var blockLimits sync.Map // of memoryKey to *blocks.Limits
+var blockPlaces sync.Map // of memoryKey to *blockPlace
+
+type blockPlace struct {
+	limits *blocks.Limits
+	http   awssdk.HTTPClient
+}
 
 // blocks is how this site's snapshots are read and written by blocks.
 func (p *Provider) blocks() *blocks.Client {
-	limits, ok := blockLimits.Load(p.memoryKey())
+	place, ok := blockPlaces.Load(p.memoryKey())
 	if !ok {
-		limits, _ = blockLimits.LoadOrStore(p.memoryKey(), blocks.NewLimits(0, blocks.Rates{}))
+		place, _ = blockPlaces.LoadOrStore(p.memoryKey(), &blockPlace{blocks.NewLimits(0, blocks.Rates{}), p.blockHTTP()})
 	}
-	o := blocks.Options{Limits: limits.(*blocks.Limits), Describe: p.blockStatus}
+	o := blocks.Options{Limits: place.(*blockPlace).limits, Describe: p.blockStatus}
 	if p.options.LookFor < DefaultLookFor { // a service that is made for tests has no minutes
 		o.Visible, o.Seal, o.Poll = p.options.LookFor, p.options.LookFor, max(p.options.LookFor/100, time.Millisecond)
 	}
+	if p.options.HTTP == nil {
+		o.HTTP = place.(*blockPlace).http
+	}
 	return blocks.NewClient(p.ebs(), o)
+}
+
+// blockHTTP is the SDK's client with the settings of this site (AWS_CA_BUNDLE), and connections for many blocks.
+func (p *Provider) blockHTTP() awssdk.HTTPClient {
+	c, ok := p.config.HTTPClient.(*awshttp.BuildableClient)
+	if !ok {
+		c = awshttp.NewBuildableClient()
+	}
+	return c.WithTransportOptions(blocks.Connections)
 }
 
 // blockStatus asks EC2 for the state of a snapshot.

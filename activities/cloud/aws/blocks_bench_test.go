@@ -37,7 +37,7 @@ func (f farLine) RoundTrip(r *http.Request) (*http.Response, error) {
 func benchClient(b *testing.B, cloud *awstest.Cloud, region string, inFlight int, each time.Duration, rates ebs.Rates) *ebs.Client {
 	b.Helper()
 	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.MaxIdleConnsPerHost = 128
+	ebs.Connections(transport)
 	b.Cleanup(transport.CloseIdleConnections)
 	config := awssdk.Config{
 		Region: region, BaseEndpoint: &cloud.URL, Credentials: credentials.NewStaticCredentialsProvider("AKIDBENCH", "secret", ""),
