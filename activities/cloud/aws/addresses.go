@@ -122,10 +122,30 @@ func (p *Provider) AssociateAddress(ctx context.Context, id, server string, reas
 		return cloud.E(cloud.InUse, op, resource, "belongs to server "+awssdk.ToString(a.InstanceId), "take it from there first, or move it on purpose", nil)
 	}
 	_, err = p.ec2().AssociateAddress(ctx, &ec2.AssociateAddressInput{AllocationId: a.AllocationId, InstanceId: &server, AllowReassociation: &reassociate})
-	if apiCode(err) == "InvalidInstanceID" { // pending, see errors-overview.html; one that is not there is .NotFound
-		return cloud.E(cloud.NotReady, op, "server "+server, "is not in a state in which it takes an address", "wait until it runs", err)
+	if apiCode(err) == "InvalidInstanceID" { // one that is not there is .NotFound
+		return p.associateInterface(ctx, op, a, server, reassociate, err)
 	}
 	return awsError(op, resource, err)
+}
+
+// associateInterface moves an address to a server that AWS does not take by its identifier: it is still pending, or has
+// several network interfaces, of which the first one is meant
+// (https://docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, InvalidInstanceID).
+func (p *Provider) associateInterface(ctx context.Context, op string, a types.Address, server string, reassociate bool, cause error) error {
+	i, err := p.instance(ctx, op, server)
+	if err != nil {
+		return err
+	}
+	if state := stateOf(i); state != types.InstanceStateNameRunning && state != types.InstanceStateNameStopped {
+		return cloud.E(cloud.NotReady, op, "server "+server, "is "+string(state)+" and takes no address", "wait until it runs", cause)
+	}
+	for _, n := range i.NetworkInterfaces {
+		if n.Attachment != nil && awssdk.ToInt32(n.Attachment.DeviceIndex) == 0 {
+			_, err := p.ec2().AssociateAddress(ctx, &ec2.AssociateAddressInput{AllocationId: a.AllocationId, NetworkInterfaceId: n.NetworkInterfaceId, AllowReassociation: &reassociate})
+			return awsError(op, "address "+awssdk.ToString(a.PublicIp), err)
+		}
+	}
+	return awsError(op, "server "+server, cause)
 }
 
 // DisassociateAddress takes an address from its server.

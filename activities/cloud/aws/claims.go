@@ -21,7 +21,8 @@ type remembered struct {
 // claim is what a client token was used for, of calls whose API has no token and no resource that
 // could carry one as a tag: scripts, deletions of records, alerts. It is an object of the site's
 // bucket, written only where there is none: of two callers one goes on, and a caller that comes back
-// after a crash learns what it had begun.
+// after a crash learns what it had begun. Claims are small and never read again once their operation is over: a
+// lifecycle rule may delete what is older than a month below lifeboat/tokens/.
 type claim struct {
 	Token string    `json:"token"`
 	Hash  string    `json:"hash"`         // of the parameters

@@ -240,3 +240,17 @@ func FuzzParseEntry(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseDocument(f *testing.F) {
+	f.Add([]byte("lifeboat document 1 x\ndata"))
+	f.Add([]byte("lifeboat document 2 x\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		doc, err := parseDocument(object{key: documentPrefix + "a", version: "v", data: data})
+		if err == nil && (doc.Name != "a" || doc.Version != "v" || len(doc.Data) >= len(data)) {
+			t.Fatalf("%q was read as %+v", data, doc)
+		}
+		if code := cloud.CodeOf(err); err != nil && code != cloud.Corrupt && code != cloud.NewerState {
+			t.Fatal(err)
+		}
+	})
+}

@@ -201,3 +201,23 @@ func TestAddressesStayWithinTheirRules(t *testing.T) {
 	require.Len(t, all, 5)
 	require.NoError(t, p.ReleaseAddress(t.Context(), a.ID))
 }
+
+func TestAServerWithSeveralInterfacesGetsAnAddressOnItsFirst(t *testing.T) {
+	t.Parallel()
+	d := doubleOf(t, likeReal)
+	p := d.open("home").(*Provider)
+	server := scriptServer(t, d, p)
+	a, err := p.AllocateAddress(t.Context(), cloud.Create{Token: "address", Name: "service"})
+	require.NoError(t, err)
+	becomes(t, "that the address is listed", func() (bool, error) { _, err := p.Address(t.Context(), a.ID); return err == nil, err })
+	d.cloud.Inject(awstest.Rule{Service: "ec2", Operation: "AssociateAddress", Times: 1,
+		Error: &awstest.Error{Code: "InvalidInstanceID", Message: "There are multiple interfaces attached to instance. Please specify an interface ID for the operation instead."}})
+	require.NoError(t, p.AssociateAddress(t.Context(), a.ID, server.ID, false))
+	got, err := p.Address(t.Context(), a.ID)
+	require.NoError(t, err)
+	require.Equal(t, server.ID, got.Server)
+	// AWS would take the address of a default VPC back without asking.
+	require.Equal(t, cloud.InUse, cloud.CodeOf(p.ReleaseAddress(t.Context(), a.ID)))
+	require.NoError(t, p.StopServer(t.Context(), server.ID, true))
+	require.NoError(t, p.TerminateServer(t.Context(), server.ID))
+}

@@ -20,7 +20,9 @@ import (
 
 // What is kept in the bucket of a site. S3 answers a write when it is durable in several zones, and
 // every later read and listing shows it
-// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel).
+// (https://docs.aws.amazon.com/AmazonS3/latest/userguide/Welcome.html#ConsistencyModel). The role of the site needs
+// s3:GetObject, PutObject and DeleteObject on lifeboat/*, and s3:ListBucket: without it S3 says AccessDenied of an
+// object that is not there. It needs s3:CreateBucket unless the bucket is made by hand.
 const (
 	ledgerPrefix   = "lifeboat/ledger/"    // what Lifeboat made at the site
 	documentPrefix = "lifeboat/documents/" // small documents of the engines

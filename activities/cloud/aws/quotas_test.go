@@ -161,3 +161,38 @@ func TestMeasurementsArriveInCloudWatch(t *testing.T) {
 	require.NoError(t, p.PutMeasurements(t.Context(), nil))
 	require.Equal(t, cloud.InvalidInput, cloud.CodeOf(p.PutMeasurements(t.Context(), []cloud.Measurement{{}})))
 }
+
+func TestASiteAsksItsOwnRegionAlone(t *testing.T) {
+	t.Parallel()
+	d := doubleOf(t, likeReal)
+	o := d.options()
+	o.NoGlobal = true
+	p := d.provider(d.site("away"), o)
+	key := d.cloud.Key(testAccount, testRegions["away"], "alias/lifeboat")
+	_, err := p.sns().CreateTopic(t.Context(), &sns.CreateTopicInput{Name: awssdk.String(alertTopic)})
+	require.NoError(t, err)
+	d.cloud.Inject(awstest.Rule{Region: testRegions["home"], Drop: true}) // that region is down
+	d.cloud.ForgetRequests()
+	server := scriptServer(t, d, p)
+	run := started(t, p, cloud.RunScript{Token: "script", Server: server.ID, Content: "true"})
+	require.Equal(t, cloud.Available, run.State, run.Message)
+	a, err := p.AllocateAddress(t.Context(), cloud.Create{Token: "address", Name: "service"})
+	require.NoError(t, err)
+	becomes(t, "that the address moves", func() (bool, error) {
+		err := p.AssociateAddress(t.Context(), a.ID, server.ID, true)
+		return err == nil, err
+	})
+	_, err = p.Intend(t.Context(), entryOf("token"))
+	require.NoError(t, err)
+	_, err = p.PutDocument(t.Context(), cloud.Document{Name: "document"})
+	require.NoError(t, err)
+	require.NoError(t, p.CheckKey(t.Context(), key))
+	require.NoError(t, p.CheckLaunch(t.Context(), []cloud.LaunchNeed{{Type: testType, Count: 1}}))
+	require.NoError(t, p.CheckPermission(t.Context(), []string{"StartLaunch", "StartCopySnapshot", "Intend", "StartScript", "PutMeasurements"}))
+	require.NoError(t, p.SendAlert(t.Context(), cloud.Alert{Token: "alert", Title: "failover"}))
+	require.NoError(t, p.PutMeasurements(t.Context(), []cloud.Measurement{{Name: "rto_seconds", Value: 1}}))
+	require.NotEmpty(t, d.cloud.Requests())
+	for _, r := range d.cloud.Requests() {
+		require.Equal(t, testRegions["away"], r.Region, "%s %s", r.Service, r.Operation)
+	}
+}

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	ec2types "github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
@@ -131,21 +130,15 @@ func (p *Provider) findCommand(ctx context.Context, op string, in cloud.RunScrip
 
 // takesScripts tells whether a server can run scripts now.
 func (p *Provider) takesScripts(ctx context.Context, op, server string) error {
-	out, err := p.ec2().DescribeInstances(ctx, &ec2.DescribeInstancesInput{InstanceIds: []string{server}})
+	i, err := p.instance(ctx, op, server)
 	if err != nil {
-		return awsError(op, "server "+server, err)
+		return err
 	}
-	state := ec2types.InstanceStateNameTerminated
-	for _, r := range out.Reservations {
-		for _, i := range r.Instances {
-			state = i.State.Name
-		}
-	}
-	switch state {
+	switch state := stateOf(i); state {
 	case ec2types.InstanceStateNameRunning:
 	case ec2types.InstanceStateNamePending:
 		return cloud.E(cloud.NotReady, op, "server "+server, "is starting", "wait until it runs", nil)
-	case ec2types.InstanceStateNameTerminated, ec2types.InstanceStateNameShuttingDown:
+	case ec2types.InstanceStateNameShuttingDown:
 		return notFound(op, cloud.KindServer, server)
 	default:
 		return cloud.E(cloud.Conflict, op, "server "+server, "is "+string(state)+", scripts need a running server", "start it", nil)
