@@ -69,7 +69,7 @@ func (c *Call) allocateAddress(in *ec2.AllocateAddressInput) (*ec2.AllocateAddre
 	if c.Guest != nil {
 		s.allocating++
 		err := c.unlocked(func() (err error) {
-			a.local, a.public, err = s.hosts.allocate(c.HTTP.Context(), r.ID)
+			a.local, a.public, err = s.hosts.allocate(s.hosts.ctx, r.ID)
 			return err
 		})
 		s.allocating--
@@ -133,14 +133,15 @@ func (s *computeState) addressTarget(in *ec2.AssociateAddressInput) (*netInterfa
 	return i.iface, nil
 }
 
-// route makes changed addresses lead where they should; the lock is free meanwhile.
+// route makes changed addresses lead where they should; the lock is free meanwhile. What was asked is
+// done also when the client does not wait for the answer.
 func (c *Call) route(s *computeState, changed ...*elasticIP) error {
 	if c.Guest == nil {
 		return nil
 	}
 	return c.unlocked(func() error {
 		for _, a := range changed {
-			if err := s.hosts.route(c.HTTP.Context(), a); err != nil {
+			if err := s.hosts.route(s.hosts.ctx, a); err != nil {
 				return err
 			}
 		}
@@ -192,7 +193,7 @@ func (c *Call) releaseAddress(in *ec2.ReleaseAddressInput) (*ec2.ReleaseAddressO
 	if c.Guest == nil {
 		return &ec2.ReleaseAddressOutput{}, nil
 	}
-	return &ec2.ReleaseAddressOutput{}, c.unlocked(func() error { return s.hosts.release(c.HTTP.Context(), a) })
+	return &ec2.ReleaseAddressOutput{}, c.unlocked(func() error { return s.hosts.release(s.hosts.ctx, a) })
 }
 
 func (c *Call) showAddress(a *elasticIP) types.Address {
