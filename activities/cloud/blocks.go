@@ -10,7 +10,7 @@ type BlockCopy struct {
 	SnapshotID string `json:"snapshot_id"`
 	// FromBase is an earlier snapshot of the same disk at From, and Base its copy here: only what
 	// changed between FromBase and SnapshotID is read and written then. Both or none are set; none
-	// is a full copy.
+	// is a full copy. The copy is the same with any base: they are no parameters of the resource.
 	FromBase string `json:"from_base,omitempty"`
 	Base     string `json:"base,omitempty"`
 	// Bytes is the size of the copy; 0 is that of the source. It may be larger, never smaller.

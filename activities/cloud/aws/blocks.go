@@ -84,7 +84,9 @@ func (p *Provider) CopyBlocks(ctx context.Context, in cloud.BlockCopy, report fu
 		return cloud.Snapshot{}, awsError(op, what, err)
 	}
 	defer unlock()
-	sum := op + ":" + digest(in)
+	asked := in
+	asked.FromBase, asked.Base = "", "" // they say how, not what
+	sum := op + ":" + digest(asked)
 	there, err := p.snapshotsOf(ctx, op, tokenFilter(in.Token))
 	if err != nil {
 		return cloud.Snapshot{}, err

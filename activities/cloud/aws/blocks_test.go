@@ -226,6 +226,7 @@ func TestAPendingCopyThatSomebodyDeletedIsBegunAnew(t *testing.T) {
 	require.Len(t, pending, 1)
 	require.Equal(t, cloud.Creating, pending[0].State)
 	require.NoError(t, w.to.DeleteSnapshot(t.Context(), pending[0].ID))
+	req.FromBase, req.Base = s.ID, "snap-0123456789abcdef0" // the caller may have another base now
 	got, err := w.to.CopyBlocks(t.Context(), req, nil)
 	require.NoError(t, err)
 	require.NotEqual(t, pending[0].ID, got.ID)
