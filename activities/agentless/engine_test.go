@@ -107,6 +107,19 @@ func TestTheIntervalMakesPointsByItself(t *testing.T) {
 	w.tidy(e, 1)
 }
 
+func TestAResumedStreamIsHealthyBeforeItsNextPass(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.engine("a")
+	w.start(e, w.spec())
+	require.NoError(t, e.Pause(streamName))
+	w.status(e, "paused", func(s replication.Status) bool { return s.Health == replication.HealthPaused })
+	require.NoError(t, e.Resume(streamName))
+	s := w.status(e, "healthy", func(s replication.Status) bool { return s.Health == replication.HealthOK })
+	assert.Equal(t, replication.StageRealTime, s.Stage)
+	require.Len(t, w.points(e), 1, "the interval is an hour")
+}
+
 func TestFinalIsTheLastPointAndIsConsumedOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

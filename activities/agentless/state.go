@@ -207,7 +207,7 @@ func (st *state) abandon(now time.Time) {
 			st.Doomed = append(st.Doomed, d)
 		}
 	}
-	st.Cut = nil
+	st.Cut, st.LastCut = nil, time.Time{} // the next one is due at once
 }
 
 // dropBase gives up the base at the source; its copies are a point's.

@@ -48,6 +48,15 @@ func (h *hub) hold(health, reason string) {
 	})
 }
 
+// free ends the health of a stream that was held, or failed before it was held.
+func (h *hub) free() {
+	h.update(func(s *replication.Status) {
+		if s.Health != replication.HealthLagging {
+			s.Health, s.HealthReason = replication.HealthOK, ""
+		}
+	})
+}
+
 // settle computes what follows from other fields. The caller holds h.mu.
 func (h *hub) settle() {
 	st := &h.status

@@ -140,17 +140,18 @@ func (s *stream) run(ctx context.Context) {
 		st, err := s.load(ctx)
 		if err == nil {
 			s.show()
-			s.lookOnce.Do(func() { close(s.looked) })
-			if !failed {
-				s.sweep(ctx, st)
-			}
 			if pause, why, held := s.held(st); held {
 				s.hub.hold(why.health, why.reason)
+				s.seen()
+				s.sweep(ctx, st)
 				s.sleep(ctx, pause)
 				failed = false
 				continue
 			}
 			if !failed {
+				s.hub.free()
+				s.seen()
+				s.sweep(ctx, st)
 				if wait := s.due(st); wait > 0 {
 					s.sleep(ctx, wait)
 					continue
@@ -167,7 +168,7 @@ func (s *stream) run(ctx context.Context) {
 		}
 		pause := s.backoff(err, delay)
 		s.failure(ctx, err, pause)
-		s.lookOnce.Do(func() { close(s.looked) })
+		s.seen()
 		if s.sleep(ctx, pause) {
 			delay = s.engine.config.RetryMin
 		} else {
@@ -175,6 +176,9 @@ func (s *stream) run(ctx context.Context) {
 		}
 	}
 }
+
+// seen says that the status is that of the state now.
+func (s *stream) seen() { s.lookOnce.Do(func() { close(s.looked) }) }
 
 // backoff is the pause after a failure. What only a person or another spec can mend is not
 // tried often: an attempt may be a pause of the server.
