@@ -9,9 +9,11 @@ import (
 	"strings"
 	"testing"
 
+	awssdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
 	"github.com/stretchr/testify/require"
 
 	"lifeboat/activities/cloud"
@@ -39,18 +41,19 @@ func newCloudHouse(t *testing.T) *cloudHouse {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	double := awstest.New(t, awstest.Options{Guest: func(awstest.Guest) awstest.Program {
-		return awstest.Program{Launch: map[string]string{"runtime": "process", "command": fmt.Sprintf("[%q, %q]", self, boxArgument)}, Ports: []int{boxPort}}
+	double := awstest.New(t, awstest.Options{Guest: func(g awstest.Guest) awstest.Program {
+		command := fmt.Sprintf("[%q, %q]", self, boxArgument)
+		if strings.Contains(g.Tags["lifeboat-devices"], "log=") { // a database is on two disks
+			command = fmt.Sprintf(`["%s", "__numbers-server", "--port", "%d"]`, programs.lifeboat, boxPort)
+		}
+		return awstest.Program{Launch: map[string]string{"runtime": "process", "command": command}, Ports: []int{boxPort}}
 	}})
 	h := &cloudHouse{house: emptyHouse(t), cloud: double, vpcs: map[string]string{}}
 	h.extra = []string{"AWS_ENDPOINT_URL=" + double.URL, "AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret", "AWS_EC2_METADATA_DISABLED=true"}
 	args := []string{}
 	for name, region := range awsRegions {
-		c, err := config.LoadDefaultConfig(t.Context(), config.WithRegion(region), config.WithBaseEndpoint(double.URL),
-			config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("key", "secret", "")))
-		require.NoError(t, err)
 		block := h.block(name, 0) + "0/20"
-		made, err := ec2.NewFromConfig(c).CreateVpc(t.Context(), &ec2.CreateVpcInput{CidrBlock: &block})
+		made, err := h.ec2(name).CreateVpc(t.Context(), &ec2.CreateVpcInput{CidrBlock: &block})
 		require.NoError(t, err)
 		h.vpcs[name] = *made.Vpc.VpcId
 		require.NoError(t, double.AttachInternetGateway(awsAccount, region, h.vpcs[name]))
@@ -58,6 +61,15 @@ func newCloudHouse(t *testing.T) *cloudHouse {
 	}
 	h.start(args...)
 	return h
+}
+
+// ec2 is the console of a site's region.
+func (h *cloudHouse) ec2(site string) *ec2.Client {
+	h.t.Helper()
+	c, err := config.LoadDefaultConfig(h.t.Context(), config.WithRegion(awsRegions[site]), config.WithBaseEndpoint(h.cloud.URL),
+		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider("key", "secret", "")))
+	require.NoError(h.t, err)
+	return ec2.NewFromConfig(c)
 }
 
 // block is the beginning of the addresses of a network of a site.
@@ -122,6 +134,12 @@ func (h *cloudHouse) machine(name string, disks ...string) (cloud.Server, box) {
 	require.NoError(h.t, err)
 	s = settled(h, s.ID, func(ctx context.Context) (cloud.Server, error) { return p.Server(ctx, s.ID) }, func(s cloud.Server) cloud.State { return s.State }, cloud.Running)
 	require.NoError(h.t, p.DeleteImage(ctx, image.ID, true))
+	ours := []string{s.ID, network.ID}
+	for _, d := range s.Disks {
+		ours = append(ours, d.DiskID)
+	}
+	_, err = h.ec2("primary").DeleteTags(ctx, &ec2.DeleteTagsInput{Resources: ours, Tags: []types.Tag{{Key: awssdk.String(cloud.TagToken)}}})
+	require.NoError(h.t, err)
 	b := boxAt(h.t, s.IP)
 	h.eventually("server "+name+" answers", b.alive)
 	return s, b
@@ -130,11 +148,27 @@ func (h *cloudHouse) machine(name string, disks ...string) (cloud.Server, box) {
 // plan writes a plan for servers, which are started one after the other.
 func (h *cloudHouse) plan(transfer string, servers ...string) string {
 	h.t.Helper()
+	return h.writePlan(awsPlan{transfer: transfer, servers: servers})
+}
+
+// awsPlan is what a plan may say.
+type awsPlan struct {
+	transfer string
+	servers  []string
+	blocks   string // a server whose data moves by blocks, whatever the others' do
+	database string // a server whose newest write a script looks up, and that has a name at a site of its own
+}
+
+func (h *cloudHouse) writePlan(p awsPlan) string {
+	h.t.Helper()
 	var b strings.Builder
 	b.WriteString("apiVersion: lifeboat/v1\nkind: RecoveryPlan\nmetadata: {name: shop}\nspec:\n  sites:\n")
 	for _, name := range []string{"primary", "recovery"} {
 		s := h.awsSite(name)
 		fmt.Fprintf(&b, "    - {name: %s, provider: aws, account: %q, region: %s, zone: %s, bucket: %s, vpc: %s}\n", name, s.Account, s.Region, s.Zone, s.Bucket, s.VPC)
+	}
+	if p.database != "" {
+		fmt.Fprintf(&b, "    - {name: names, provider: local, directory: %s}\n", h.site("names"))
 	}
 	fmt.Fprintf(&b, `  networks:
     - {name: main, site: primary, cidr: %s0/24}
@@ -148,15 +182,28 @@ func (h *cloudHouse) plan(transfer string, servers ...string) string {
     - {name: gold, strategy: replicate, pointPolicy: often, transfer: %s}
   drills: {network: trial}
   servers:
-`, h.block("primary", 1), h.block("recovery", 1), h.block("recovery", 2), transfer)
-	for _, name := range servers {
-		fmt.Fprintf(&b, "    - {name: %[1]s, tier: gold, sitePair: main, source: %[1]s, launch: {type: %[2]s, publicIP: %[1]s, health: {http: /healthz, port: %[3]d, timeout: 20s}}}\n", name, awsType, boxPort)
+`, h.block("primary", 1), h.block("recovery", 1), h.block("recovery", 2), p.transfer)
+	for _, name := range p.servers {
+		own, script := "", ""
+		if name == p.blocks {
+			own = ", transfer: blocks"
+		}
+		if name == p.database {
+			script = ", script: newest.sh"
+			content := fmt.Sprintf("#!/bin/sh\nexec '%s' __numbers-newest \"http://$LIFEBOAT_ADDRESS:%d\"\n", programs.lifeboat, boxPort)
+			require.NoError(h.t, os.WriteFile(filepath.Join(h.dir, "newest.sh"), []byte(content), 0o700))
+		}
+		fmt.Fprintf(&b, "    - {name: %[1]s, tier: gold, sitePair: main, source: %[1]s%[4]s, launch: {type: %[2]s, publicIP: %[1]s%[5]s, health: {http: /healthz, port: %[3]d, timeout: 20s}}}\n",
+			name, awsType, boxPort, own, script)
+	}
+	if p.database != "" {
+		fmt.Fprintf(&b, "  dns:\n    - {name: %s, zone: %s, site: names, server: %s, ttl: 1s}\n", awsRecord, awsZone, p.database)
 	}
 	b.WriteString("  steps:\n")
-	for i, name := range servers {
+	for i, name := range p.servers {
 		after := ""
 		if i > 0 {
-			after = ", after: [of-" + servers[i-1] + "]"
+			after = ", after: [of-" + p.servers[i-1] + "]"
 		}
 		fmt.Fprintf(&b, "    - {name: of-%[1]s, servers: [%[1]s]%[2]s}\n", name, after)
 	}

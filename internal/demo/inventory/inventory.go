@@ -4,6 +4,7 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,17 +72,32 @@ func Audit(ctx context.Context, p cloud.Provider, open func(cloud.Entry) bool) (
 }
 
 func audit(site string, items []Item, entries []cloud.Entry, open func(cloud.Entry) bool) []string {
+	token := map[string]string{} // of the entry of an identifier
+	for _, e := range entries {
+		if e.ID != "" {
+			token[e.ID] = e.Token
+		}
+	}
 	byToken := map[string][]Item{}
 	for _, item := range items {
-		if token := item.Tags[cloud.TagToken]; token != "" {
-			byToken[token] = append(byToken[token], item)
+		// Snapshots that one call made have one token in their tags, and an entry each.
+		if t := cmp.Or(token[item.ID], item.Tags[cloud.TagToken]); item.Tags[cloud.TagToken] != "" {
+			byToken[t] = append(byToken[t], item)
 		}
 	}
 	var faults []string
 	fault := func(format string, args ...any) { faults = append(faults, site+": "+fmt.Sprintf(format, args...)) }
 	for _, e := range entries {
-		found := byToken[e.Token]
+		found, parts := split(byToken[e.Token], e.Kind)
 		delete(byToken, e.Token)
+		if e.Deleted != nil { // clouds show for a while what is being deleted
+			found = slices.DeleteFunc(found, func(i Item) bool { return i.State == cloud.Deleting })
+			for _, part := range parts {
+				if part.State == cloud.Available { // and no other server has it now
+					fault("%s is left of %s %s", part, e.Kind, e.ID)
+				}
+			}
+		}
 		if e.Kind == cloud.KindRecord {
 			continue // names are not listed by tag
 		}
@@ -104,6 +120,19 @@ func audit(site string, items []Item, entries []cloud.Entry, open func(cloud.Ent
 	}
 	sort.Strings(faults)
 	return faults
+}
+
+// split separates resources of a kind from others with the same token: the disks that
+// came with a server.
+func split(items []Item, kind cloud.Kind) (found, parts []Item) {
+	for _, i := range items {
+		if i.Kind == kind {
+			found = append(found, i)
+		} else {
+			parts = append(parts, i)
+		}
+	}
+	return found, parts
 }
 
 func words(items []Item) string {
@@ -153,7 +182,7 @@ func Left(ctx context.Context, p cloud.Provider, plan string, staying ...string)
 	}
 	var left []string
 	for _, i := range items {
-		if !stays[i.Tags[cloud.TagToken]] {
+		if !stays[i.Tags[cloud.TagToken]] && i.State != cloud.Deleting {
 			left = append(left, p.Site().Name+": "+i.String())
 		}
 	}

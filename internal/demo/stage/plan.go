@@ -42,7 +42,15 @@ func WritePlan(dir, sites, executable string, a Addresses, health time.Duration)
 	if err := os.WriteFile(path, []byte(planText(sites, a, health)), 0o600); err != nil {
 		return "", err
 	}
-	return path, os.WriteFile(filepath.Join(dir, "newest-write.sh"), []byte(scriptText(executable)), 0o700)
+	return path, WriteScript(dir, executable)
+}
+
+// ScriptFile is the post-start script of the plan, beside it.
+const ScriptFile = "newest-write.sh"
+
+// WriteScript writes the script alone, for a plan of another kind of sites.
+func WriteScript(dir, executable string) error {
+	return os.WriteFile(filepath.Join(dir, ScriptFile), []byte(scriptText(executable)), 0o700)
 }
 
 func planText(sites string, a Addresses, health time.Duration) string {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -30,12 +31,24 @@ type World struct {
 // OpenWorld opens the three sites in a directory. executable is the program whose
 // helpers run servers and forwarders; empty = the running one.
 func OpenWorld(ctx context.Context, sites, executable string) (*World, error) {
+	return openWorld(ctx, sites, executable, "primary", "recovery", "names")
+}
+
+// OpenNames opens the site of names alone: the other two are elsewhere.
+func OpenNames(ctx context.Context, sites, executable string) (*World, error) {
+	return openWorld(ctx, sites, executable, "names")
+}
+
+func openWorld(ctx context.Context, sites, executable string, wanted ...string) (*World, error) {
 	w := &World{acks: filepath.Join(filepath.Dir(sites), "client.log")}
 	w.History = numbers.NewHistory(w.acks)
 	for _, s := range []struct {
 		name string
 		to   **local.Provider
 	}{{"primary", &w.Primary}, {"recovery", &w.Recovery}, {"names", &w.Names}} {
+		if !slices.Contains(wanted, s.name) {
+			continue
+		}
 		p, err := local.Open(ctx, cloud.Site{Name: s.name, Provider: "local", Directory: filepath.Join(sites, s.name)}, local.Options{Executable: executable})
 		if err != nil {
 			return nil, errors.Join(err, w.Close())
