@@ -19,6 +19,7 @@ NO_RACE := ^lifeboat/(internal/chaos|internal/e2e|deploy)(/|$$)
 TEST_FLAGS ?= -p 2 -timeout 20m
 PKG ?= ./...
 KILLS ?= 500
+PROVIDER ?= local
 CASES ?= 10000
 FUZZTIME ?= 10s
 BENCH ?= .
@@ -84,8 +85,9 @@ lint: $(BIN)/staticcheck $(BIN)/workflowcheck ## gofmt, go vet, staticcheck, wor
 demo: deps build temporal ## the whole life cycle on real data, with the measured RPO and RTO
 	$(BIN)/lifeboat demo
 
-chaos: build temporal ## the long fault campaign (KILLS=500, SEED=n to repeat one)
-	LIFEBOAT_TEMPORAL=$(CURDIR)/$(BIN)/temporal $(GO) test ./internal/chaos -count=1 -v -run TestChaos -timeout 0 \
+chaos: build temporal ## the long fault campaign (KILLS=500, PROVIDER=aws on the double of AWS, SEED=n to repeat one)
+	LIFEBOAT_TEMPORAL=$(CURDIR)/$(BIN)/temporal $(GO) test ./internal/chaos -count=1 -v -timeout 0 \
+		-run '^$(if $(filter aws,$(PROVIDER)),TestChaosOnAWS,TestChaos)$$' \
 		-args -chaos.kills=$(KILLS) $(if $(SEED),-chaos.seed=$(SEED))
 
 soak-copy: ## many copies killed at random, in one process and as programs (CASES=10000, SEED=n to repeat)

@@ -1,5 +1,6 @@
 // Package chaos is the fault campaign: it takes one protected server through its
-// life cycle again and again, on the built programs as real processes, and kills
+// life cycle again and again, at two local sites or in two regions of the double of
+// AWS, on the built programs as real processes, and kills
 // one of them with SIGKILL at random moments of every operation. After each
 // operation it holds the world against what was promised: the phase, the
 // ledger, what is left over, the roots of recovered disks, and the database.
@@ -20,7 +21,6 @@ import (
 
 	"go.temporal.io/sdk/client"
 
-	"lifeboat/activities/cloud/local"
 	"lifeboat/internal/built"
 	"lifeboat/internal/demo/stage"
 	"lifeboat/workflows"
@@ -28,6 +28,7 @@ import (
 
 // Options of a campaign.
 type Options struct {
+	Provider string // Local, the default, or AWS
 	Seed     uint64
 	Kills    int    // stop after the operation in which this many kills are reached
 	Dir      string // for everything; histories and logs are in it after a failure
@@ -57,7 +58,7 @@ func (s Summary) Total() (n int) {
 type campaign struct {
 	Options
 	rng      *rand.Rand
-	ground   *stage.Ground
+	theatre  theatre
 	world    *stage.World
 	programs *programs
 	*control
@@ -71,21 +72,24 @@ type campaign struct {
 
 // machine is a server at a site.
 type machine struct {
-	site *local.Provider
+	site site
 	id   string
 }
 
 // upcoming is where an operation brings a server up.
 type upcoming struct {
-	site      *local.Provider
+	site      site
 	operation string
 }
 
 // Run runs a campaign. The error of a failure names the seed and where to look.
 func Run(ctx context.Context, o Options) (Summary, error) {
-	c := newCampaign(o)
+	c, err := newCampaign(o)
+	if err != nil {
+		return Summary{}, err
+	}
 	began := time.Now()
-	err := c.setUp(ctx)
+	err = c.setUp(ctx)
 	if err == nil {
 		err = c.cycles(ctx)
 	}
@@ -101,8 +105,11 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	return c.summary, errors.Join(err, c.tearDown(context.WithoutCancel(ctx)))
 }
 
-func newCampaign(o Options) *campaign {
-	return &campaign{Options: o, rng: rand.New(rand.NewPCG(o.Seed, o.Seed)), summary: Summary{Kills: map[victim]int{}}}
+func newCampaign(o Options) (*campaign, error) {
+	c := &campaign{Options: o, rng: rand.New(rand.NewPCG(o.Seed, o.Seed)), summary: Summary{Kills: map[victim]int{}}}
+	var err error
+	c.theatre, err = newTheatre(c)
+	return c, err
 }
 
 // cycles repeats the life cycle until there were enough kills.
@@ -125,14 +132,10 @@ func (c *campaign) setUp(ctx context.Context) (err error) {
 	if err := os.MkdirAll(filepath.Join(c.Dir, "logs"), 0o700); err != nil {
 		return err
 	}
-	if c.ground, err = stage.PrepareGround(ctx, c.Dir); err != nil {
+	if c.world, err = c.theatre.open(ctx); err != nil {
 		return err
 	}
-	c.Log("sites on %s", c.ground.Words)
-	if c.world, err = stage.OpenWorld(ctx, c.ground.Sites, c.Binaries.Lifeboat); err != nil {
-		return err
-	}
-	c.programs = newPrograms(c.Binaries, c.Dir, c.ground.Sites)
+	c.programs, _ = c.theatre.cast()
 	if err := c.programs.startAll(ctx); err != nil {
 		return err
 	}
@@ -141,7 +144,12 @@ func (c *campaign) setUp(ctx context.Context) (err error) {
 		return err
 	}
 	c.control = &control{client: temporal}
-	if err := c.createServer(ctx); err != nil {
+	serving, ip, err := c.theatre.createServer(ctx)
+	if err != nil {
+		return err
+	}
+	c.setServing(serving)
+	if err := c.world.PointName(ctx, ip); err != nil {
 		return err
 	}
 	c.world.StartClient(ctx, 25*time.Millisecond, 1024, func(ip string) bool {
@@ -149,29 +157,11 @@ func (c *campaign) setUp(ctx context.Context) (err error) {
 		defer c.mu.Unlock()
 		return c.gate == nil || c.gate(ip)
 	})
-	file, err := stage.WritePlan(c.Dir, c.ground.Sites, c.Binaries.Lifeboat, stage.ChooseAddresses(), 8*time.Second)
+	file, err := c.theatre.plan()
 	if err != nil {
 		return err
 	}
 	return c.lifeboat(ctx, "plan", "apply", "-f", file, "--wait", "--address", c.programs.temporal.server.Address)
-}
-
-// createServer makes the server that is protected: 64 MiB of database, its name and its address.
-func (c *campaign) createServer(ctx context.Context) error {
-	a := stage.ChooseAddresses()
-	err := c.lifeboat(ctx, "local", "create-server", stage.Server, "--site", "primary", "--site-dir", filepath.Join(c.ground.Sites, "primary"),
-		"--network", stage.Network, "--cidr", a.ProductionCIDR, "--ip", a.Production, "--port", fmt.Sprint(stage.Port), "--public",
-		"--disk", "data=64MiB", "--disk", "log=4MiB",
-		"--command", fmt.Sprintf(`["%s","__numbers-server","--port","%d"]`, c.Binaries.Lifeboat, stage.Port))
-	if err != nil {
-		return err
-	}
-	address, err := c.world.Primary.Address(ctx, stage.Server)
-	if err != nil {
-		return err
-	}
-	c.setServing(machine{c.world.Primary, address.Server})
-	return c.world.PointName(ctx, address.Public)
 }
 
 // lifeboat runs a command line of the product.
@@ -198,10 +188,7 @@ func (c *campaign) tearDown(ctx context.Context) error {
 	if c.world != nil {
 		errs = append(errs, c.world.Destroy(ctx), c.world.Close())
 	}
-	if c.ground != nil {
-		errs = append(errs, c.ground.Clear(ctx))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.theatre.close(ctx))...)
 }
 
 func (c *campaign) killed(v victim) {
@@ -286,7 +273,7 @@ func (c *campaign) standing(ctx context.Context) error {
 		}
 	}
 	serving := c.nowServing()
-	return startServer(ctx, serving.site, serving.id)
+	return c.theatre.start(ctx, serving.site, serving.id)
 }
 
 // answer is what a person does whom an operation asks: look at the servers it
@@ -300,7 +287,7 @@ func (c *campaign) answer(ctx context.Context, report workflows.Report) error {
 		return err
 	}
 	for _, s := range servers {
-		if err := startServer(ctx, u.site, s.ID); err != nil {
+		if err := c.theatre.start(ctx, u.site, s.ID); err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -15,7 +16,7 @@ import (
 )
 
 var (
-	kills = flag.Int("chaos.kills", 25, "how many processes to kill")
+	kills = flag.Int("chaos.kills", 0, "how many processes to kill (0 = a sample)")
 	seed  = flag.Uint64("chaos.seed", 0, "seed of victims, steps and delays (0 = a new one)")
 	raced = flag.Bool("chaos.race", false, "build the programs with the race detector")
 )
@@ -46,24 +47,30 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// TestChaos is the fault campaign. Its directory stays when it fails.
-func TestChaos(t *testing.T) {
-	number := *seed
+// TestChaos is the fault campaign on two local sites.
+func TestChaos(t *testing.T) { campaignOn(t, Local, 25) }
+
+// TestChaosOnAWS is the one on two regions of the double of AWS.
+func TestChaosOnAWS(t *testing.T) { campaignOn(t, AWS, 10) }
+
+// campaignOn runs a campaign. Its directory stays when it fails.
+func campaignOn(t *testing.T, provider string, sample int) {
+	number, enough := *seed, cmp.Or(*kills, sample)
 	if number == 0 {
 		number = uint64(time.Now().UnixNano())
 	}
 	dir, err := os.MkdirTemp("", "lifeboat-chaos-")
 	require.NoError(t, err)
-	t.Logf("seed %d: repeat with -chaos.seed=%d -chaos.kills=%d", number, number, *kills)
+	t.Logf("seed %d: repeat with -run %s -args -chaos.seed=%d -chaos.kills=%d", number, t.Name(), number, enough)
 	began := time.Now()
-	summary, err := Run(t.Context(), Options{Seed: number, Kills: *kills, Dir: dir, Binaries: binaries,
+	summary, err := Run(t.Context(), Options{Provider: provider, Seed: number, Kills: enough, Dir: dir, Binaries: binaries,
 		Log: func(format string, args ...any) {
 			t.Logf("%7.1fs  "+format, append([]any{time.Since(began).Seconds()}, args...)...)
 		}})
 	t.Logf("%d kills %v in %d operations and %s; %d acknowledged writes; %d questions answered, %d operations started again",
 		summary.Total(), summary.Kills, summary.Operations, summary.Took.Round(time.Second), summary.Acked, summary.Answers, summary.Repeats)
 	require.NoError(t, err)
-	require.GreaterOrEqual(t, summary.Total(), *kills)
+	require.GreaterOrEqual(t, summary.Total(), enough)
 	require.NoError(t, os.RemoveAll(dir))
 }
 
@@ -71,7 +78,8 @@ func TestChaos(t *testing.T) {
 func TestTheSeedDecides(t *testing.T) {
 	t.Parallel()
 	draw := func(seed uint64) (text string) {
-		c := newCampaign(Options{Seed: seed})
+		c, err := newCampaign(Options{Seed: seed})
+		require.NoError(t, err)
 		for range 3 {
 			for _, s := range c.lifeCycle() {
 				text += fmt.Sprintln(s.name, c.draw(s))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -15,11 +14,9 @@ import (
 
 	"lifeboat/activities"
 	"lifeboat/activities/cloud"
-	"lifeboat/activities/cloud/local"
 	"lifeboat/internal/demo/inventory"
 	"lifeboat/internal/demo/numbers"
 	"lifeboat/internal/demo/stage"
-	"lifeboat/replication"
 	"lifeboat/workflows"
 )
 
@@ -30,7 +27,7 @@ func (r *round) audit(ctx context.Context) error {
 	var lasting []string
 	for look := range 4 {
 		var now []string
-		for _, p := range []*local.Provider{r.world.Primary, r.world.Recovery} {
+		for _, p := range r.bothSites() {
 			faults, err := inventory.Audit(ctx, p, open)
 			if err != nil {
 				return err
@@ -55,7 +52,7 @@ func (r *round) audit(ctx context.Context) error {
 
 // nothingLeft makes sure that the plan has nothing at a site but what was handed
 // over and what has one of the roles that stay.
-func (r *round) nothingLeft(ctx context.Context, p *local.Provider, staying ...string) error {
+func (r *round) nothingLeft(ctx context.Context, p site, staying ...string) error {
 	left, err := inventory.Left(ctx, p, stage.Plan, append(staying, activities.RolePlan)...)
 	if err != nil {
 		return err
@@ -78,16 +75,16 @@ func (r *round) checkReplicating(ctx context.Context) error {
 // database says.
 func (r *round) checkDrill(ctx context.Context) error {
 	server := r.report.Servers[0]
-	if err := startServer(ctx, r.world.Recovery, server.ServerID); err != nil { // it may be the last victim
+	if err := r.theatre.start(ctx, r.theatre.recovery(), server.ServerID); err != nil { // it may be the last victim
 		return err
 	}
-	machine, err := r.world.Recovery.Server(ctx, server.ServerID)
+	machine, err := r.theatre.recovery().Server(ctx, server.ServerID)
 	if err != nil {
 		return err
 	}
-	client := stage.Inside(r.world.Recovery, machine.Network)
+	client := r.theatre.inside(r.theatre.recovery(), machine.Network)
 	err = r.measure(ctx, "http://"+net.JoinHostPort(machine.IP, strconv.Itoa(stage.Port)), client, true)
-	return errors.Join(err, r.checkRoots(ctx, r.world.Recovery), r.audit(ctx))
+	return errors.Join(err, r.checkRoots(ctx, r.theatre.recovery()), r.audit(ctx))
 }
 
 // checkClean: nothing that the drill made is left.
@@ -95,7 +92,7 @@ func (r *round) checkClean(ctx context.Context) error {
 	if left := r.report.Resources.Left; left != 0 {
 		return fmt.Errorf("the report says %d left: %v", left, r.report.Resources.LeftOver)
 	}
-	for _, p := range []*local.Provider{r.world.Primary, r.world.Recovery} {
+	for _, p := range r.bothSites() {
 		items, err := inventory.List(ctx, p, map[string]string{cloud.TagOperation: r.nowStandby().operation})
 		if err != nil {
 			return err
@@ -130,12 +127,12 @@ func (r *round) checkRecovered(ctx context.Context) error {
 
 // checkCommitted: what replication needed is gone.
 func (r *round) checkCommitted(ctx context.Context) error {
-	return errors.Join(r.nothingLeft(ctx, r.world.Recovery), r.nothingLeft(ctx, r.world.Primary), r.audit(ctx))
+	return errors.Join(r.nothingLeft(ctx, r.theatre.recovery()), r.nothingLeft(ctx, r.theatre.primary()), r.audit(ctx))
 }
 
 // checkRegistered: only the replicas for the next delta are left.
 func (r *round) checkRegistered(ctx context.Context) error {
-	err := errors.Join(r.nothingLeft(ctx, r.world.Primary), r.nothingLeft(ctx, r.world.Recovery, activities.RoleReplica))
+	err := errors.Join(r.nothingLeft(ctx, r.theatre.primary()), r.nothingLeft(ctx, r.theatre.recovery(), activities.RoleReplica))
 	if err != nil {
 		return err
 	}
@@ -163,67 +160,22 @@ func (r *round) measure(ctx context.Context, url string, client *http.Client, br
 	return nil
 }
 
-// checkRoots compares the recovered disks, which nobody has written to yet, and the
-// snapshots behind the point with the roots of the point.
-func (r *round) checkRoots(ctx context.Context, site *local.Provider) error {
+// checkRoots compares the recovered disks, which nobody has written to yet, with their point.
+func (r *round) checkRoots(ctx context.Context, p site) error {
 	server := r.report.Servers[0]
-	machine, err := site.Server(ctx, server.ServerID)
+	machine, err := p.Server(ctx, server.ServerID)
 	if err != nil {
 		return err
 	}
-	if len(machine.Disks) != len(server.Roots) {
-		return fmt.Errorf("%s has %d disks, its point %d", machine.ID, len(machine.Disks), len(server.Roots))
-	}
-	for _, d := range machine.Disks {
-		disk, err := site.Disk(ctx, d.DiskID)
-		if err != nil {
-			return err
-		}
-		root, err := replication.RootOfFile(ctx, disk.Path)
-		if err != nil {
-			return err
-		}
-		if root != server.Roots[d.Name] {
-			return fmt.Errorf("disk %s of %s has root %s, its point %s has %s", d.Name, machine.ID, root, server.Point, server.Roots[d.Name])
-		}
-	}
-	return r.checkSnapshots(ctx, site, server)
-}
-
-func (r *round) checkSnapshots(ctx context.Context, site *local.Provider, server workflows.ServerReport) error {
 	var points []activities.Point
 	if err := r.query(ctx, workflows.ServerID(stage.Plan, stage.Server), workflows.QueryPoints, &points); err != nil {
 		return err
 	}
-	i := slices.IndexFunc(points, func(p activities.Point) bool { return p.ID == server.Point })
-	if i < 0 {
-		return nil // the entity does not list it (any more)
+	var point *activities.Point
+	if i := slices.IndexFunc(points, func(p activities.Point) bool { return p.ID == server.Point }); i >= 0 {
+		point = &points[i] // else the entity does not list it (any more)
 	}
-	for _, d := range points[i].Disks {
-		content, err := site.OpenSnapshot(ctx, d.Snapshot)
-		if err != nil {
-			return err
-		}
-		root, err := replication.RootOf(ctx, volume{content})
-		if err := errors.Join(err, content.Close()); err != nil {
-			return err
-		}
-		if root != d.Root {
-			return fmt.Errorf("snapshot %s of point %s has root %s instead of %s", d.Snapshot, server.Point, root, d.Root)
-		}
-	}
-	return nil
-}
-
-// volume lets a snapshot be read as a source of replication.
-type volume struct{ local.Content }
-
-func (v volume) NextData(off int64) (start, end int64, err error) {
-	start, end, err = v.Content.NextData(off)
-	if err == nil && start == end {
-		err = io.EOF
-	}
-	return start, end, err
+	return r.theatre.checkDisks(ctx, p, machine, server, point)
 }
 
 func hostOf(address string) string {

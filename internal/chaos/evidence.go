@@ -16,7 +16,6 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"lifeboat/activities/cloud"
-	"lifeboat/activities/cloud/local"
 	"lifeboat/internal/demo/inventory"
 )
 
@@ -26,10 +25,8 @@ func (c *campaign) keepEvidence(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	if c.world != nil {
-		for _, p := range c.world.Sites() {
-			if err := c.saveSite(ctx, p); err != nil {
-				return err
-			}
+		if err := c.saveSites(ctx); err != nil {
+			return err
 		}
 	}
 	if c.control == nil {
@@ -69,8 +66,31 @@ func saveHistory(ctx context.Context, t client.Client, id, run, path string) err
 	return os.WriteFile(path, text, 0o600)
 }
 
-// saveSite writes what a site and its ledger hold, and what its servers have said.
-func (c *campaign) saveSite(ctx context.Context, p *local.Provider) error {
+// saveSites writes what the sites and their ledgers hold, and what their servers have said.
+func (c *campaign) saveSites(ctx context.Context) error {
+	for _, p := range append(c.bothSites(), c.world.Names) {
+		if err := c.saveSite(ctx, p); err != nil {
+			return err
+		}
+	}
+	outputs, err := c.theatre.outputs()
+	if err != nil {
+		return err
+	}
+	for _, path := range outputs {
+		said, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(c.Dir, "logs", "server-"+filepath.Base(filepath.Dir(path))+".log")
+		if err := os.WriteFile(to, said, 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *campaign) saveSite(ctx context.Context, p site) error {
 	servers, err := p.Servers(ctx, cloud.Filter{})
 	if err != nil {
 		return err
@@ -87,25 +107,7 @@ func (c *campaign) saveSite(ctx context.Context, p *local.Provider) error {
 	if err != nil {
 		return err
 	}
-	name := p.Site().Name
-	if err := os.WriteFile(filepath.Join(c.Dir, "logs", "site-"+name+".json"), text, 0o600); err != nil {
-		return err
-	}
-	outputs, err := filepath.Glob(filepath.Join(p.Site().Directory, "run", "servers", "*", "output.log"))
-	if err != nil {
-		return err
-	}
-	for _, path := range outputs {
-		said, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		to := filepath.Join(c.Dir, "logs", name+"-"+filepath.Base(filepath.Dir(path))+".log")
-		if err := os.WriteFile(to, said, 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
+	return os.WriteFile(filepath.Join(c.Dir, "logs", "site-"+p.Site().Name+".json"), text, 0o600)
 }
 
 // silent keeps the client's view of a killed Temporal out of the report.

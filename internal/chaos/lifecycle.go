@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
+
 	"lifeboat/activities"
 	"lifeboat/activities/cloud"
-	"lifeboat/activities/cloud/local"
 	"lifeboat/internal/demo/stage"
 	"lifeboat/workflows"
 )
@@ -25,16 +26,13 @@ type step struct {
 	check   func(ctx context.Context) error
 }
 
-var (
-	programsOnly = []victim{killTemporal, killWorker, killPrimary, killRecovery}
-	withServing  = append([]victim{killServing}, programsOnly...)
-	withStandby  = append([]victim{killStandby}, programsOnly...)
-	everybody    = append([]victim{killServing, killStandby}, programsOnly...)
-)
-
 // lifeCycle draws the way that this cycle takes.
 func (c *campaign) lifeCycle() []step {
 	planned, inPlace := c.rng.Float64() < 0.5, c.rng.Float64() < 0.4
+	inPlace = inPlace && c.theatre.inPlace()
+	_, programs := c.theatre.cast()
+	with := func(servers ...victim) []victim { return append(servers, programs...) }
+	withServing, withStandby, everybody := with(killServing), with(killStandby), with(killServing, killStandby)
 	over := step{name: "failover, source down", usual: 2 * time.Second, victims: withStandby, leaves: true}
 	if planned {
 		over = step{name: "failover, planned", usual: 2 * time.Second, victims: everybody, leaves: true}
@@ -77,6 +75,13 @@ func (r *round) replicate(ctx context.Context) error {
 
 // waitPoints waits for so many recovery points that were cut after an instant.
 func (r *round) waitPoints(ctx context.Context, after time.Time, n int) error {
+	if r.theatre.marks() {
+		for range n {
+			if err := r.mark(ctx); err != nil {
+				return err
+			}
+		}
+	}
 	var points []activities.Point
 	err := stage.Poll(ctx, patience, func() (bool, error) {
 		if err := r.query(ctx, workflows.ServerID(stage.Plan, stage.Server), workflows.QueryPoints, &points); err != nil {
@@ -97,9 +102,21 @@ func (r *round) waitPoints(ctx context.Context, after time.Time, n int) error {
 	return nil
 }
 
+// mark asks for a recovery point.
+func (r *round) mark(ctx context.Context) error {
+	var last error
+	for range 3 { // as a person does who sees it fail
+		request := workflows.MarkRequest{Label: "chaos", RequestID: uuid.NewString()}
+		if last = r.update(ctx, workflows.ServerID(stage.Plan, stage.Server), workflows.UpdateMarkPoint, request, nil); last == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("make a recovery point: %w", last)
+}
+
 // operate starts an operation and follows it to its end. One that failed or was
 // given up is started again, as a person does: at most twice.
-func (r *round) operate(ctx context.Context, op workflows.Operation, update string, site *local.Provider, req workflows.OperationRequest) error {
+func (r *round) operate(ctx context.Context, op workflows.Operation, update string, site site, req workflows.OperationRequest) error {
 	for try := 0; ; try++ {
 		r.began = time.Now()
 		ref, err := r.begin(ctx, op, update, req)
@@ -139,7 +156,7 @@ func (r *round) waitIdle(ctx context.Context) error {
 }
 
 func (r *round) drill(ctx context.Context) error {
-	return r.operate(ctx, workflows.OpDrill, workflows.UpdateDrill, r.world.Recovery, workflows.OperationRequest{Point: "latest"})
+	return r.operate(ctx, workflows.OpDrill, workflows.UpdateDrill, r.theatre.recovery(), workflows.OperationRequest{Point: "latest"})
 }
 
 func (r *round) cleanDrill(ctx context.Context) error {
@@ -170,17 +187,17 @@ func (r *round) failover(ctx context.Context) error {
 	r.hold(hostOf(old)) // until it is checked
 	req := workflows.OperationRequest{Point: "current-time"}
 	if !r.planned {
-		if _, err := killServer(ctx, r.origin.id); err != nil {
+		if _, err := r.theatre.kill(ctx, r.origin.id); err != nil {
 			return err
 		}
 		r.killed(killServing)
 		now := time.Now().UTC()
 		req = workflows.OperationRequest{Point: "latest", SourceDown: true, Declared: &now}
 	}
-	if err := r.operate(ctx, workflows.OpFailover, workflows.UpdateFailover, r.world.Recovery, req); err != nil {
+	if err := r.operate(ctx, workflows.OpFailover, workflows.UpdateFailover, r.theatre.recovery(), req); err != nil {
 		return err
 	}
-	r.setServing(machine{r.world.Recovery, r.report.Servers[0].ServerID})
+	r.setServing(machine{r.theatre.recovery(), r.report.Servers[0].ServerID})
 	return r.waitPhase(ctx, workflows.PhaseFailedOver)
 }
 
@@ -201,11 +218,11 @@ func (r *round) switchPoint(ctx context.Context) error {
 }
 
 func (r *round) switchTo(ctx context.Context, point string) error {
-	err := r.operate(ctx, workflows.OpSwitch, workflows.UpdateSwitchPoint, r.world.Recovery, workflows.OperationRequest{Point: point})
+	err := r.operate(ctx, workflows.OpSwitch, workflows.UpdateSwitchPoint, r.theatre.recovery(), workflows.OperationRequest{Point: point})
 	if err != nil {
 		return err
 	}
-	r.setServing(machine{r.world.Recovery, r.report.Servers[0].ServerID})
+	r.setServing(machine{r.theatre.recovery(), r.report.Servers[0].ServerID})
 	return r.waitPhase(ctx, workflows.PhaseFailedOver)
 }
 
@@ -222,7 +239,7 @@ func (r *round) reverse(ctx context.Context) error {
 		req.InPlace, req.Confirm, req.Servers = true, stage.Server, []string{stage.Server}
 	}
 	began := time.Now()
-	if err := r.operate(ctx, workflows.OpReverse, workflows.UpdateReverse, r.world.Primary, req); err != nil {
+	if err := r.operate(ctx, workflows.OpReverse, workflows.UpdateReverse, r.theatre.primary(), req); err != nil {
 		return err
 	}
 	if err := r.waitPhase(ctx, workflows.PhaseReverseRealTime); err != nil {
@@ -238,10 +255,10 @@ func (r *round) failback(ctx context.Context) error {
 		return err
 	}
 	r.hold(hostOf(old))
-	if err := r.operate(ctx, workflows.OpFailback, workflows.UpdateFailback, r.world.Primary, workflows.OperationRequest{}); err != nil {
+	if err := r.operate(ctx, workflows.OpFailback, workflows.UpdateFailback, r.theatre.primary(), workflows.OperationRequest{}); err != nil {
 		return err
 	}
-	r.setServing(machine{r.world.Primary, r.report.Servers[0].ServerID})
+	r.setServing(machine{r.theatre.primary(), r.report.Servers[0].ServerID})
 	return r.waitPhase(ctx, workflows.PhaseFailedBack)
 }
 

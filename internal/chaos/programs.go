@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"lifeboat/internal/built"
 	"lifeboat/internal/temporalserver"
 	"lifeboat/workflows"
 )
@@ -32,6 +31,7 @@ type worker struct {
 	label string
 	path  string
 	args  []string
+	env   []string // beside that of the campaign
 	log   string
 
 	mu      sync.Mutex
@@ -95,7 +95,7 @@ func (w *worker) launch() (*exec.Cmd, error) {
 	defer log.Close()
 	fmt.Fprintf(log, "--- start %s\n", time.Now().Format(time.RFC3339Nano))
 	cmd := exec.Command(w.path, w.args...)
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Stdout, cmd.Stderr, cmd.Env = log, log, append(os.Environ(), w.env...)
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		w.crash = fmt.Errorf("start %s: %w", w.label, err)
@@ -183,23 +183,11 @@ type programs struct {
 	primary, recovery *worker
 }
 
-func newPrograms(b built.Programs, dir, sites string) *programs {
-	logs := filepath.Join(dir, "logs")
-	site := func(name string) string { return name + "=" + filepath.Join(sites, name) }
-	// The Temporal address is known only when it runs: see startAll.
-	make := func(label string, args ...string) *worker {
-		return &worker{label: label, path: b.Worker, log: filepath.Join(logs, label+".log"),
-			args: append([]string{"--data", filepath.Join(dir, label), "--timeouts", "fast"}, args...)}
-	}
-	agent := func(name string) *worker {
-		return make("agent-"+name, "--roles", "agent", "--agent", name, "--site", site(name))
-	}
-	return &programs{
-		temporal: newOrchestrator(b.Temporal, dir),
-		control:  make("worker", "--roles", "control,cloud", "--site", site("primary"), "--site", site("recovery"), "--site", site("names")),
-		primary:  agent("primary"),
-		recovery: agent("recovery"),
-	}
+// newWorker prepares a worker. The address of Temporal is known only when it runs: see startAll.
+func (c *campaign) newWorker(v victim, env []string, args ...string) *worker {
+	label := string(v)
+	return &worker{label: label, path: c.Binaries.Worker, log: filepath.Join(c.Dir, "logs", label+".log"), env: env,
+		args: append([]string{"--data", filepath.Join(c.Dir, label), "--timeouts", "fast"}, args...)}
 }
 
 func (p *programs) workers() []*worker { return []*worker{p.control, p.primary, p.recovery} }

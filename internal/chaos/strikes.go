@@ -58,14 +58,14 @@ func (c *campaign) kill(ctx context.Context, s step, k strike, over <-chan struc
 	switch k.victim {
 	case killServing:
 		before := c.nowServing()
-		if _, err := killServer(ctx, before.id); err != nil {
+		if _, err := c.theatre.kill(ctx, before.id); err != nil {
 			return err
 		}
 		c.killed(k.victim)
 		if s.leaves {
 			return nil // the operation leaves this server behind; if not, standing finds it
 		}
-		return startServer(ctx, before.site, before.id)
+		return c.theatre.start(ctx, before.site, before.id)
 	case killStandby:
 		killed, err := c.killStandby(ctx, over)
 		if killed {
@@ -101,7 +101,7 @@ func (c *campaign) killStandby(ctx context.Context, over <-chan struct{}) (bool,
 				return false, err
 			}
 			for _, s := range servers {
-				if killed, err := killServer(ctx, s.ID); killed || err != nil {
+				if killed, err := c.theatre.kill(ctx, s.ID); killed || err != nil {
 					return killed, err
 				}
 			}

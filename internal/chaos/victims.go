@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lifeboat/activities/cloud"
-	"lifeboat/activities/cloud/local"
 	"lifeboat/internal/demo/stage"
 )
 
@@ -27,8 +26,16 @@ const (
 	killWorker   victim = "worker"
 	killPrimary  victim = "agent-primary"
 	killRecovery victim = "agent-recovery"
+	killHere     victim = "cloud-primary"
+	killThere    victim = "cloud-recovery"
 	killServing  victim = "production server"
 	killStandby  victim = "standby server"
+)
+
+// The programs that can be killed.
+var (
+	localVictims = []victim{killTemporal, killWorker, killPrimary, killRecovery}
+	awsVictims   = []victim{killTemporal, killWorker, killHere, killThere}
 )
 
 // serverPID finds the process of a server of a local site by its environment; 0 when none runs.
@@ -71,7 +78,7 @@ func killServer(ctx context.Context, id string) (bool, error) {
 }
 
 // startServer starts a server again, as its owner does who finds it down.
-func startServer(ctx context.Context, p *local.Provider, id string) error {
+func startServer(ctx context.Context, p site, id string) error {
 	var state cloud.Server
 	err := stage.Poll(ctx, 20*time.Second, func() (bool, error) {
 		var err error
@@ -90,9 +97,4 @@ func startServer(ctx context.Context, p *local.Provider, id string) error {
 		return fmt.Errorf("start server %s again (%s, %s): %w", id, state.State, state.Message, err)
 	}
 	return nil
-}
-
-// serversOf lists the servers that an operation made at a site.
-func serversOf(ctx context.Context, p *local.Provider, operation string) ([]cloud.Server, error) {
-	return p.Servers(ctx, cloud.Filter{Tags: map[string]string{cloud.TagOperation: operation}})
 }
