@@ -40,7 +40,8 @@ const (
 var causes = []cause{
 	// What looks like other codes, and is not.
 	{"IdempotentParameterMismatch*", cloud.TokenMismatch, ""},
-	{"ConflictException", cloud.TokenMismatch, ""}, // EBS direct: StartSnapshot
+	{"TokenAlreadyExists*", cloud.TokenMismatch, ""}, // CloudFormation
+	{"ConflictException", cloud.TokenMismatch, ""},   // EBS direct: StartSnapshot
 	{"HostedZoneAlreadyExists", cloud.TokenMismatch, ""},
 	{"InvalidAMIID.Unavailable", cloud.NotReady, "wait until the image is available"},
 	{"InvalidIPAddress.InUse", cloud.AddressTaken, "choose another private address, or end the server that has it"},
@@ -77,6 +78,7 @@ var causes = []cause{
 	{"UnrecognizedClientException", cloud.Denied, mendLogin},
 	{"SignatureDoesNotMatch", cloud.Denied, mendLogin},
 	{"IncompleteSignature*", cloud.Denied, mendLogin},
+	{"InsufficientCapabilities*", cloud.Denied, "let the role of this site use the stack's capabilities"},
 	{"IDPCommunicationError", cloud.Unavailable, ""},
 	{"KMSInternalException", cloud.Unavailable, ""},
 	{"KMS*", cloud.Denied, mendKey},
@@ -105,6 +107,8 @@ var causes = []cause{
 	{"*LimitExceededException", cloud.Quota, mendQuota},
 	{"ServiceQuotaExceeded*", cloud.Quota, mendQuota},
 	{"*QuotaExceeded*", cloud.Quota, mendQuota},
+	{"TooManyTargets", cloud.Quota, mendQuota},
+	{"TooManyRegistrationsForTargetId", cloud.Quota, mendQuota},
 	{"TooManyBuckets", cloud.Quota, mendQuota},
 	{"TooManyHostedZones", cloud.Quota, mendQuota},
 	{"TooManyHealthChecks", cloud.Quota, mendQuota},
@@ -116,11 +120,19 @@ var causes = []cause{
 	{"InvalidState*", cloud.Conflict, ""},
 	{"PriorRequestNotComplete", cloud.Conflict, ""},
 	{"ConcurrentModification*", cloud.Conflict, ""},
+	{"InvalidDB*State*", cloud.Conflict, ""},                  // RDS
+	{"InvalidExport*State*", cloud.Conflict, ""},              // RDS
+	{"IncorrectFileSystemLifeCycleState", cloud.Conflict, ""}, // EFS
+	{"ResourceContention*", cloud.Conflict, ""},               // Auto Scaling
+	{"ScalingActivityInProgress*", cloud.Conflict, ""},
+	{"OperationInProgress*", cloud.Conflict, ""}, // CloudFormation
 	{"PreconditionFailed", cloud.Conflict, ""},
 	{"ConditionalRequestConflict", cloud.Conflict, ""},
 	{"OperationAborted", cloud.Conflict, ""},
 
 	// In use.
+	{"FileSystemInUse", cloud.InUse, "delete its mount targets and its replication first"},
+	{"ResourceInUse*", cloud.InUse, ""},
 	{"VolumeInUse", cloud.InUse, "detach it first"},
 	{"InvalidSnapshot.InUse", cloud.InUse, "delete the image that it belongs to first"},
 	{"DependencyViolation", cloud.InUse, "delete what is in it first"},
@@ -135,8 +147,9 @@ var causes = []cause{
 	{"*.Malformed", cloud.NotFound, ""},
 	{"InvalidID", cloud.NotFound, ""},
 	{"NoSuch*", cloud.NotFound, ""},
-	{"NotFound", cloud.NotFound, ""},
-	{"NotFoundException", cloud.NotFound, ""},
+	{"*NotFound", cloud.NotFound, ""}, // RDS, ELB, EFS
+	{"*NotFoundFault", cloud.NotFound, ""},
+	{"*NotFoundException", cloud.NotFound, ""},
 	{"ResourceNotFound*", cloud.NotFound, ""},
 	{"InvocationDoesNotExist", cloud.NotFound, ""},
 	{"InvalidCommandId", cloud.NotFound, ""},
@@ -149,6 +162,7 @@ var causes = []cause{
 	{"ServiceUnavailable*", cloud.Unavailable, ""},
 	{"Unavailable", cloud.Unavailable, ""},
 	{"RequestTimeout*", cloud.Unavailable, ""},
+	{"DependencyFailure*", cloud.Unavailable, ""},
 	{"ServerInternal", cloud.Unavailable, ""},
 
 	// The request.

@@ -9,10 +9,16 @@ import (
 	"time"
 
 	awssdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/autoscaling"
+	"github.com/aws/aws-sdk-go-v2/service/backup"
+	"github.com/aws/aws-sdk-go-v2/service/cloudformation"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
+	"github.com/aws/aws-sdk-go-v2/service/efs"
+	"github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/rds"
 	"github.com/aws/aws-sdk-go-v2/service/route53"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
@@ -54,7 +60,7 @@ type Options struct {
 const DefaultLookFor = time.Minute
 
 // Provider is a site in a region, or in a zone of one. It implements the capabilities of the contract over
-// EC2, EBS, Route 53, SSM, S3, KMS, SNS and CloudWatch. All but Route 53 have an endpoint in the region: a
+// EC2, EBS, Route 53, SSM, S3, KMS, SNS, CloudWatch, ELB, Auto Scaling, RDS, EFS, Backup and CloudFormation. All but Route 53 have an endpoint in the region: a
 // value talks to its own region alone, except that copies read what is copied at the site that they come from.
 type Provider struct {
 	site    cloud.Site
@@ -86,6 +92,12 @@ type clients struct {
 	sts        lazy[sts.Client]
 	sns        lazy[sns.Client]
 	cloudwatch lazy[cloudwatch.Client]
+	elb        lazy[elasticloadbalancingv2.Client]
+	scaling    lazy[autoscaling.Client]
+	rds        lazy[rds.Client]
+	stacks     lazy[cloudformation.Client]
+	backup     lazy[backup.Client]
+	efs        lazy[efs.Client]
 }
 
 // lazy is a value that is made when it is asked for.
