@@ -29,14 +29,19 @@ func (c *Cloud) RunScript(ctx context.Context, in RunScriptInput) (ScriptResult,
 		if err != nil {
 			return ScriptResult{}, err
 		}
+		var missing stopwatch
 		err = c.Timing.until(ctx, func() (bool, error) {
 			if r.State == cloud.Available || r.State == cloud.Failing {
 				return true, nil
 			}
 			note(ctx, "the script is running")
 			now, err := scripts.ScriptRun(ctx, r.ID)
-			if err == nil {
+			switch {
+			case err == nil:
 				r = now
+				missing.reset()
+			case cloud.IsNotFound(err) && missing.running() <= c.Timing.Visible:
+				err = nil // it was sent a moment ago
 			}
 			return false, err
 		})

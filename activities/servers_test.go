@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"go.temporal.io/sdk/testsuite"
 
 	"lifeboat/activities/cloud"
+	"lifeboat/activities/cloud/local"
 )
 
 func TestAServerIsFoundByIdentifierAndByName(t *testing.T) {
@@ -183,4 +185,35 @@ func TestARedirectIsAnAnswer(t *testing.T) {
 	}, "127.0.0.1:"+strconv.Itoa(listener.Addr().(*net.TCPAddr).Port), "shop.example.org", "health")
 	require.NoError(t, err)
 	assert.Contains(t, detail, "HTTP 302")
+}
+
+// lateScripts shows what was sent only after some looks.
+type lateScripts struct {
+	*local.Provider
+	unseen atomic.Int32
+}
+
+func (p *lateScripts) ScriptRun(ctx context.Context, id string) (cloud.ScriptRun, error) {
+	if p.unseen.Add(-1) >= 0 {
+		return cloud.ScriptRun{}, cloud.E(cloud.NotFound, "ScriptRun", "script "+id, "does not exist", "look", nil)
+	}
+	return p.Provider.ScriptRun(ctx, id)
+}
+
+func TestAScriptThatWasJustSentMayBeUnseen(t *testing.T) {
+	t.Parallel()
+	w := newPlace(t)
+	r := w.bringUp(w.snapshot())
+	late := &lateScripts{Provider: w.p}
+	late.unseen.Store(3)
+	w.through(late)
+	in := RunScriptInput{Scope: w.scope, Step: "script-1", ServerID: r.server.ID, Timeout: 20 * time.Second, Content: "echo done"}
+	result, err := attempt[ScriptResult](w, w.acts.RunScript, in)
+	require.NoError(t, err)
+	assert.Equal(t, "done\n", result.Output)
+
+	late.unseen.Store(1 << 20)
+	in.Step, in.Content = "script-2", "sleep 60"
+	_, err = attempt[ScriptResult](w, w.acts.RunScript, in)
+	assert.ErrorContains(t, err, "does not exist", "but not for ever")
 }
