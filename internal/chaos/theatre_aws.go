@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"github.com/aws/smithy-go"
 	"github.com/zeebo/xxh3"
 
 	"lifeboat/activities"
@@ -168,15 +169,21 @@ func (r *awsRegion) image(ctx context.Context, disks ...string) (string, error) 
 		if err != nil {
 			return "", err
 		}
-		if err := ec2.NewVolumeAvailableWaiter(r.console, quickly).Wait(ctx, &ec2.DescribeVolumesInput{VolumeIds: []string{*v.VolumeId}}, serverWait); err != nil {
+		err = await(ctx, func() (bool, error) {
+			out, err := r.console.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{VolumeIds: []string{*v.VolumeId}})
+			return err == nil && out.Volumes[0].State == types.VolumeStateAvailable, err
+		})
+		if err != nil {
 			return "", err
 		}
 		s, err := r.console.CreateSnapshot(ctx, &ec2.CreateSnapshotInput{VolumeId: v.VolumeId, Description: &name})
 		if err != nil {
 			return "", err
 		}
-		err = ec2.NewSnapshotCompletedWaiter(r.console, func(o *ec2.SnapshotCompletedWaiterOptions) { o.MinDelay = 20 * time.Millisecond }).
-			Wait(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{*s.SnapshotId}}, serverWait)
+		err = await(ctx, func() (bool, error) {
+			out, err := r.console.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{SnapshotIds: []string{*s.SnapshotId}})
+			return err == nil && out.Snapshots[0].State == types.SnapshotStateCompleted, err
+		})
 		if err != nil {
 			return "", err
 		}
@@ -190,11 +197,23 @@ func (r *awsRegion) image(ctx context.Context, disks ...string) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	return *out.ImageId, ec2.NewImageAvailableWaiter(r.console, func(o *ec2.ImageAvailableWaiterOptions) { o.MinDelay = 20 * time.Millisecond }).
-		Wait(ctx, &ec2.DescribeImagesInput{ImageIds: []string{*out.ImageId}}, serverWait)
+	return *out.ImageId, await(ctx, func() (bool, error) {
+		out, err := r.console.DescribeImages(ctx, &ec2.DescribeImagesInput{ImageIds: []string{*out.ImageId}})
+		return err == nil && out.Images[0].State == types.ImageStateAvailable, err
+	})
 }
 
-func quickly(o *ec2.VolumeAvailableWaiterOptions) { o.MinDelay = 20 * time.Millisecond }
+// await polls a resource, which may not be visible yet.
+func await(ctx context.Context, done func() (bool, error)) error {
+	return stage.Poll(ctx, serverWait, func() (bool, error) {
+		ok, err := done()
+		var coded smithy.APIError
+		if errors.As(err, &coded) && strings.Contains(coded.ErrorCode(), "NotFound") {
+			err = nil
+		}
+		return ok, err
+	})
+}
 
 func (t *awsTheatre) plan() (string, error) {
 	var b strings.Builder
@@ -244,7 +263,7 @@ func (t *awsTheatre) start(ctx context.Context, p site, id string) error {
 	err := stage.Poll(ctx, serverWait, func() (bool, error) {
 		var err error
 		if state, err = r.Server(ctx, id); err != nil {
-			return false, err
+			return false, cloud.IgnoreNotFound(err) // it may not be visible yet
 		}
 		switch state.State {
 		case cloud.Running:
