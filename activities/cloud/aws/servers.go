@@ -34,15 +34,14 @@ func (p *Provider) instance(ctx context.Context, op, id string) (types.Instance,
 	if err != nil {
 		return types.Instance{}, awsError(op, "server "+id, err)
 	}
-	for _, r := range out.Reservations {
-		for _, i := range r.Instances {
-			if stateOf(i) == types.InstanceStateNameTerminated {
-				return i, cloud.E(cloud.NotFound, op, "server "+id, "it was terminated"+reasonOf(i), "", nil)
-			}
-			return i, nil
-		}
+	if len(out.Reservations) == 0 || len(out.Reservations[0].Instances) == 0 {
+		return types.Instance{}, notFound(op, cloud.KindServer, id)
 	}
-	return types.Instance{}, notFound(op, cloud.KindServer, id)
+	i := out.Reservations[0].Instances[0]
+	if stateOf(i) == types.InstanceStateNameTerminated {
+		return i, cloud.E(cloud.NotFound, op, "server "+id, "it was terminated"+reasonOf(i), "", nil)
+	}
+	return i, nil
 }
 
 // Servers lists the instances that are there.
