@@ -129,7 +129,7 @@ func newRootCommand(a *app) *cobra.Command {
 	completeValues(root, "log-level", logging.Levels()...)
 	root.AddCommand(
 		newDevCommand(a), newDemoCommand(a), newLocalCommand(a), newInitCommand(a), newStatusCommand(a), newPlanCommand(a),
-		newServerCommand(a), newReplicationCommand(a), newPointCommand(a), newDrillCommand(a), newFailoverCommand(a),
+		newServerCommand(a), newReplicationCommand(a), newPointCommand(a), newReadinessCommand(a), newDrillCommand(a), newFailoverCommand(a),
 		newReverseCommand(a), newFailbackCommand(a), newScheduleCommand(a), newReportCommand(a), newVersionCommand(a),
 		newCopyCommand(a), newCompareCommand(a), newGenDocsCommand(a),
 	)

@@ -63,10 +63,11 @@ const (
 	ReverseWorkflow        = "ReverseReplication"
 	FailbackWorkflow       = "Failback"
 	ScheduledDrillWorkflow = "ScheduledDrill"
+	ReadinessWorkflow      = "Readiness"
 )
 
 // Queries. Every workflow of Lifeboat answers QueryStatus: entities with PlanView
-// and ServerView, operations with Report.
+// and ServerView, operations with Report, readiness checks with ReadinessReport.
 const QueryStatus = "status"
 
 // QueryPoints asks a server's entity for its recovery points: []activities.Point,
@@ -82,6 +83,7 @@ const (
 	UpdateReverse     = "reverse"      // OperationRequest → OperationRef (start reverse replication)
 	UpdateFailback    = "failback"     // OperationRequest → OperationRef
 	UpdateCleanDrill  = "clean-drill"  // CleanDrillRequest → Report
+	UpdateReadiness   = "readiness"    // ReadinessRequest → OperationRef
 	UpdateAddServers  = "add-servers"  // AddServersRequest → PlanView
 	UpdateDelete      = "delete"       // DeleteRequest → nothing; the plan ends when every server is removed
 )

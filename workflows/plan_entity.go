@@ -113,6 +113,7 @@ func (p *planEntity) handle(ctx workflow.Context) error {
 		},
 		func() error { return update(UpdateDelete, "Delete the plan", p.remove, p.checkDelete) },
 		func() error { return update(updateActivate, "Note who is active", p.activate, p.checkActivate) },
+		func() error { return p.handleReadiness(ctx) },
 	}
 	for _, op := range []Operation{OpDrill, OpFailover, OpSwitch, OpReverse, OpFailback} {
 		steps = append(steps, func() error {

@@ -13,7 +13,7 @@ func Register(r worker.WorkflowRegistry, t Timing) {
 	for name, f := range map[string]any{
 		PlanWorkflow: w.Plan, ServerWorkflow: w.Server, DrillWorkflow: w.Drill, FailoverWorkflow: w.Failover,
 		SwitchPointWorkflow: w.SwitchPoint, ReverseWorkflow: w.ReverseReplication, FailbackWorkflow: w.Failback,
-		ScheduledDrillWorkflow: w.ScheduledDrill,
+		ScheduledDrillWorkflow: w.ScheduledDrill, ReadinessWorkflow: w.Readiness,
 	} {
 		r.RegisterWorkflowWithOptions(f, workflow.RegisterOptions{Name: name})
 	}
