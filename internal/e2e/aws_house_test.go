@@ -35,9 +35,13 @@ type cloudHouse struct {
 	cloud *awstest.Cloud
 	vpcs  map[string]string // by site
 	lost  func()            // finds the lost region
+	// What the environment names, instead of the double: sites, and networks by site and number.
+	sites    map[string]cloud.Site
+	networks map[string]string
 }
 
-func newCloudHouse(t *testing.T) *cloudHouse {
+// newCloudHouse starts it; args are more arguments of dev.
+func newCloudHouse(t *testing.T, args ...string) *cloudHouse {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
@@ -50,7 +54,6 @@ func newCloudHouse(t *testing.T) *cloudHouse {
 	}})
 	h := &cloudHouse{house: emptyHouse(t), cloud: double, vpcs: map[string]string{}}
 	h.extra = []string{"AWS_ENDPOINT_URL=" + double.URL, "AWS_ACCESS_KEY_ID=key", "AWS_SECRET_ACCESS_KEY=secret", "AWS_EC2_METADATA_DISABLED=true"}
-	args := []string{}
 	for name, region := range awsRegions {
 		block := h.block(name, 0) + "0/20"
 		made, err := h.ec2(name).CreateVpc(t.Context(), &ec2.CreateVpcInput{CidrBlock: &block})
@@ -81,7 +84,18 @@ func (h *cloudHouse) block(site string, network int) string {
 	return fmt.Sprintf("127.%d.%d.", second, network)
 }
 
+// cidr is a network of a site.
+func (h *cloudHouse) cidr(site string, network int) string {
+	if h.networks != nil {
+		return h.networks[fmt.Sprint(site, " ", network)]
+	}
+	return h.block(site, network) + "0/24"
+}
+
 func (h *cloudHouse) awsSite(name string) cloud.Site {
+	if h.sites != nil {
+		return h.sites[name]
+	}
 	region := awsRegions[name]
 	return cloud.Site{Name: name, Provider: "aws", Account: awsAccount, Region: region, Zone: region + "a", Bucket: "lifeboat-" + region, VPC: h.vpcs[name]}
 }
@@ -89,7 +103,11 @@ func (h *cloudHouse) awsSite(name string) cloud.Site {
 // at opens a site of the double beside the worker.
 func (h *cloudHouse) at(name string) *aws.Provider {
 	h.t.Helper()
-	p, err := aws.Open(h.t.Context(), h.awsSite(name), aws.Options{Endpoint: h.cloud.URL, Credentials: credentials.NewStaticCredentialsProvider("key", "secret", "")})
+	var options aws.Options
+	if h.cloud != nil {
+		options = aws.Options{Endpoint: h.cloud.URL, Credentials: credentials.NewStaticCredentialsProvider("key", "secret", "")}
+	}
+	p, err := aws.Open(h.t.Context(), h.awsSite(name), options)
 	require.NoError(h.t, err)
 	h.t.Cleanup(func() { require.NoError(h.t, p.Close()) })
 	return p
@@ -156,6 +174,7 @@ type awsPlan struct {
 	transfer string
 	servers  []string
 	blocks   string // a server whose data moves by blocks, whatever the others' do
+	silent   bool   // servers that run are healthy
 	database string // a server whose newest write a script looks up, and that has a name at a site of its own
 }
 
@@ -171,9 +190,9 @@ func (h *cloudHouse) writePlan(p awsPlan) string {
 		fmt.Fprintf(&b, "    - {name: names, provider: local, directory: %s}\n", h.site("names"))
 	}
 	fmt.Fprintf(&b, `  networks:
-    - {name: main, site: primary, cidr: %s0/24}
-    - {name: refuge, site: recovery, cidr: %s0/24}
-    - {name: trial, site: recovery, cidr: %s0/24}
+    - {name: main, site: primary, cidr: %s}
+    - {name: refuge, site: recovery, cidr: %s}
+    - {name: trial, site: recovery, cidr: %s}
   sitePairs:
     - {name: main, primary: primary, recovery: recovery, recoveryNetwork: refuge, primaryNetwork: main}
   pointPolicies:
@@ -182,9 +201,13 @@ func (h *cloudHouse) writePlan(p awsPlan) string {
     - {name: gold, strategy: replicate, pointPolicy: often, transfer: %s}
   drills: {network: trial}
   servers:
-`, h.block("primary", 1), h.block("recovery", 1), h.block("recovery", 2), p.transfer)
+`, h.cidr("primary", 1), h.cidr("recovery", 1), h.cidr("recovery", 2), p.transfer)
 	for _, name := range p.servers {
 		own, script := "", ""
+		health := fmt.Sprintf(", health: {http: /healthz, port: %d, timeout: 20s}", boxPort)
+		if p.silent {
+			health = ""
+		}
 		if name == p.blocks {
 			own = ", transfer: blocks"
 		}
@@ -193,8 +216,8 @@ func (h *cloudHouse) writePlan(p awsPlan) string {
 			content := fmt.Sprintf("#!/bin/sh\nexec '%s' __numbers-newest \"http://$LIFEBOAT_ADDRESS:%d\"\n", programs.lifeboat, boxPort)
 			require.NoError(h.t, os.WriteFile(filepath.Join(h.dir, "newest.sh"), []byte(content), 0o700))
 		}
-		fmt.Fprintf(&b, "    - {name: %[1]s, tier: gold, sitePair: main, source: %[1]s%[4]s, launch: {type: %[2]s, publicIP: %[1]s%[5]s, health: {http: /healthz, port: %[3]d, timeout: 20s}}}\n",
-			name, awsType, boxPort, own, script)
+		fmt.Fprintf(&b, "    - {name: %[1]s, tier: gold, sitePair: main, source: %[1]s%[4]s, launch: {type: %[2]s, publicIP: %[1]s%[5]s%[3]s}}\n",
+			name, awsType, health, own, script)
 	}
 	if p.database != "" {
 		fmt.Fprintf(&b, "  dns:\n    - {name: %s, zone: %s, site: names, server: %s, ttl: 1s}\n", awsRecord, awsZone, p.database)

@@ -52,7 +52,8 @@ type house struct {
 	mount    string // what to unmount at the end
 	// Programs in other places than usual; empty = this one, and the one of TestMain.
 	box, temporal string
-	extra         []string // environment beside the usual one
+	extra         []string      // environment beside the usual one
+	patience      time.Duration // instead of the usual one
 }
 
 // newHouse starts a dev on a new directory. At the end of the test everything is
@@ -214,7 +215,7 @@ type answer struct {
 
 // run runs a command line to its end.
 func (h *house) run(ctx context.Context, args ...string) answer {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(h.patience, patience))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, programs.lifeboat, args...)
 	var out, said bytes.Buffer
@@ -262,7 +263,7 @@ func asked[T any](h *house, status int, args ...string) (value T) {
 func (h *house) eventually(what string, look func() error) {
 	h.t.Helper()
 	var last error
-	err := stage.Poll(h.t.Context(), patience, func() (bool, error) {
+	err := stage.Poll(h.t.Context(), cmp.Or(h.patience, patience), func() (bool, error) {
 		last = look()
 		return last == nil, nil
 	})
