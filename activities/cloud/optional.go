@@ -104,10 +104,10 @@ type Database struct {
 	Lag      time.Duration `json:"lag,omitempty"`      // behind the source
 }
 
-// RestoreDatabase asks for a new database at a point of time of another one.
+// RestoreDatabase asks for a new database: of a snapshot of this site, or at a point of time of a database
+// of this site. Its name is its identifier where the provider has no other.
 type RestoreDatabase struct {
 	Create
-	From     Site       `json:"from"`
 	Database string     `json:"database,omitempty"`
 	Snapshot string     `json:"snapshot,omitempty"`
 	Time     *time.Time `json:"time,omitempty"` // nil = the latest
@@ -115,17 +115,78 @@ type RestoreDatabase struct {
 	Network  string     `json:"network,omitempty"`
 }
 
+// CreateReplica asks for a replica of a database of another site, or of this one.
+type CreateReplica struct {
+	Create
+	From     Site   `json:"from"`
+	Database string `json:"database"`
+	Type     string `json:"type,omitempty"`
+	Network  string `json:"network,omitempty"`
+	Key      string `json:"key,omitempty"` // encryption key of the receiving site
+}
+
 // Databases restores managed databases and promotes their replicas.
 type Databases interface {
 	Database(ctx context.Context, id string) (Database, error)
 	Databases(ctx context.Context, f Filter) ([]Database, error)
 	StartRestoreDatabase(ctx context.Context, in RestoreDatabase) (Database, error)
-	// StartReplica makes a replica of a database of another site.
-	StartReplica(ctx context.Context, in Create, from Site, database string) (Database, error)
-	// StartPromote makes a replica a database of its own, for good; one that is
-	// none any more is nil. Poll Database until it is Available without a Source.
-	StartPromote(ctx context.Context, id string) error
-	DeleteDatabase(ctx context.Context, id string) error
+	StartReplica(ctx context.Context, in CreateReplica) (Database, error)
+	// StartPromote makes a replica a database of its own, for good; one that is none any more is nil.
+	// It is NotReady while the replica is further behind its source than maxLag, or while nobody knows
+	// how far; a negative maxLag takes it as it is. Poll Database until it is Available without a Source.
+	StartPromote(ctx context.Context, id string, maxLag time.Duration) error
+	// DeleteDatabase deletes a database, with a last snapshot of that name unless it is empty.
+	DeleteDatabase(ctx context.Context, id, lastSnapshot string) error
+}
+
+// DatabaseSnapshot is an unchanging state of one database.
+type DatabaseSnapshot struct {
+	Resource
+	Database string    `json:"database"`
+	Engine   string    `json:"engine"`
+	Version  string    `json:"version"`
+	Bytes    int64     `json:"bytes"` // of the database's storage
+	Time     time.Time `json:"time"`  // of the original, for a copy
+	Percent  int       `json:"percent"`
+}
+
+// CopyDatabaseSnapshot asks the receiving site for a copy of a snapshot of another site.
+type CopyDatabaseSnapshot struct {
+	Create
+	From     Site   `json:"from"`
+	Snapshot string `json:"snapshot"`
+	Key      string `json:"key,omitempty"` // encryption key of the receiving site
+}
+
+// ExportDatabase asks for the tables of a snapshot as files in object storage.
+type ExportDatabase struct {
+	Create
+	Snapshot string `json:"snapshot"`
+	Bucket   string `json:"bucket"`
+	Prefix   string `json:"prefix,omitempty"`
+	Role     string `json:"role"` // as which the service writes
+	Key      string `json:"key"`  // that encrypts the files
+}
+
+// DatabaseExport is an export of a snapshot.
+type DatabaseExport struct {
+	Resource
+	Snapshot string `json:"snapshot"`
+	Location string `json:"location"`
+	Percent  int    `json:"percent"`
+}
+
+// DatabaseSnapshots makes, copies and exports snapshots of managed databases.
+type DatabaseSnapshots interface {
+	StartDatabaseSnapshot(ctx context.Context, in Create, database string) (DatabaseSnapshot, error)
+	StartCopyDatabaseSnapshot(ctx context.Context, in CopyDatabaseSnapshot) (DatabaseSnapshot, error)
+	DatabaseSnapshot(ctx context.Context, id string) (DatabaseSnapshot, error)
+	DatabaseSnapshots(ctx context.Context, f Filter) ([]DatabaseSnapshot, error)
+	DeleteDatabaseSnapshot(ctx context.Context, id string) error
+	// StartExportDatabase exports a snapshot that is Available. Engines or versions that the service
+	// cannot export are Unsupported.
+	StartExportDatabase(ctx context.Context, in ExportDatabase) (DatabaseExport, error)
+	DatabaseExport(ctx context.Context, id string) (DatabaseExport, error)
 }
 
 // FileSystem is a shared directory.
