@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/url"
@@ -250,7 +251,7 @@ func apiMessage(code, message string) string {
 	}
 	message, _, _ = strings.Cut(message, "Encoded authorization failure message")
 	message = clean(message)
-	if code = clean(code); message == "" {
+	if code = cmp.Or(clean(code), "an error without a name"); message == "" {
 		return code
 	}
 	return strings.TrimRight(message, ".") + " (" + code + ")"

@@ -82,6 +82,7 @@ func FuzzErrors(f *testing.F) {
 	f.Add("InvalidVolume.NotFound", "The volume 'vol-1' does not exist.")
 	f.Add("", "no code")
 	f.Add("*", "X-Amz-Signature=abc")
+	f.Add(" ", " ")
 	f.Add("Insufficient*Capacity", "\xff\x00ä")
 	f.Fuzz(func(t *testing.T, code, message string) {
 		err := awsError("Call", "disk vol-1", &smithy.GenericAPIError{Code: code, Message: message})
