@@ -41,6 +41,8 @@ type Rule struct {
 	// Then is called, with the lock held, when the rule applies: a test may look, or kill.
 	Then func(Request)
 	used int
+	// spared are services and operations ("ec2 RunInstances") that the rule does not apply to.
+	spared map[string]bool
 }
 
 // Inject adds a rule; remove takes it away.
@@ -68,12 +70,15 @@ func (c *Cloud) match(r Request) *Rule {
 		if !fits(x.Service, r.Service) || !fits(x.Region, r.Region) || !fits(x.Account, r.Account) || !fits(x.Operation, r.Operation) {
 			continue
 		}
-		if x.Times > 0 && x.used >= x.Times {
+		if x.Times > 0 && x.used >= x.Times || x.spared[r.Service+" "+r.Operation] {
 			continue
 		}
 		x.used++
 		if x.Then != nil {
 			x.Then(r)
+		}
+		if x.spared != nil {
+			return &Rule{Error: denied(r.Service, r.Service+":"+r.Operation)}
 		}
 		return x
 	}
@@ -96,21 +101,7 @@ var actionOperations = map[string][]string{
 // "ec2:*" for all of a service. Requests are refused with the service's own error, dry runs too; permit takes
 // the rule back. It panics when action is none.
 func (c *Cloud) Deny(account, action string) (permit func()) {
-	prefix, name, ok := strings.Cut(action, ":")
-	if !ok || prefix == "" || name == "" {
-		panic("awstest: " + action + " is no action: SERVICE:OPERATION")
-	}
-	operations := actionOperations[action]
-	switch {
-	case name == "*":
-		operations = []string{""}
-	case operations == nil:
-		operations = []string{name}
-	}
-	service := prefix
-	if prefix == "cloudwatch" {
-		service = "monitoring" // as its requests are signed
-	}
+	service, operations := operationsOf(action)
 	var permits []func()
 	for _, op := range operations {
 		permits = append(permits, c.Inject(Rule{Service: service, Account: account, Operation: op, Error: denied(service, action)}))
@@ -120,6 +111,40 @@ func (c *Cloud) Deny(account, action string) (permit func()) {
 			p()
 		}
 	}
+}
+
+// operationsOf gives the operations that an action permits, and the service as its requests are signed for; the
+// operation "" is all. It panics when action is none.
+func operationsOf(action string) (service string, operations []string) {
+	prefix, name, ok := strings.Cut(action, ":")
+	if !ok || prefix == "" || name == "" {
+		panic("awstest: " + action + " is no action: SERVICE:OPERATION")
+	}
+	operations = actionOperations[action]
+	switch {
+	case name == "*":
+		operations = []string{""}
+	case operations == nil:
+		operations = []string{name}
+	}
+	if prefix == "cloudwatch" {
+		prefix = "monitoring"
+	}
+	return prefix, operations
+}
+
+// Allow takes all permissions away from an account ("" = from all) but those for actions of IAM, each named without
+// wildcards; lift takes the rule back. sts:GetCallerIdentity needs none
+// (https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html).
+func (c *Cloud) Allow(account string, actions []string) (lift func()) {
+	spared := map[string]bool{"sts GetCallerIdentity": true}
+	for _, a := range actions {
+		service, operations := operationsOf(a)
+		for _, op := range operations {
+			spared[service+" "+op] = true
+		}
+	}
+	return c.Inject(Rule{Account: account, spared: spared})
 }
 
 // denied is how a service says that something is not permitted: the page "Common Errors" of its API reference.
