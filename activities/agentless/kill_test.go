@@ -174,6 +174,7 @@ func TestKilledAtAnyMomentPointsArePointsAndTheServerRuns(t *testing.T) {
 		w.once()
 	}
 	e := w.engine("a")
+	require.NoError(t, e.Start(t.Context(), spec), "on a slow machine no worker may have come as far")
 	require.NoError(t, e.Set(streamName, replication.Settings{Interval: time.Hour, AutoResume: true}))
 	w.mark(e, "after all")
 	w.tidy(e, 1)
