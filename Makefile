@@ -27,7 +27,7 @@ RUNS ?= 5
 JOBS ?=
 SIZE ?= 4G
 
-.PHONY: help build temporal deps compose test check lint demo chaos replay record fuzz bench microbench soak-copy docs clean
+.PHONY: help build temporal deps compose test test-aws check lint demo chaos replay record fuzz bench microbench soak-copy docs clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -89,6 +89,11 @@ chaos: build temporal ## the long fault campaign (KILLS=500, PROVIDER=aws on the
 	LIFEBOAT_TEMPORAL=$(CURDIR)/$(BIN)/temporal $(GO) test ./internal/chaos -count=1 -v -timeout 0 \
 		-run '^$(if $(filter aws,$(PROVIDER)),TestChaosOnAWS,TestChaos)$$' \
 		-args -chaos.kills=$(KILLS) $(if $(SEED),-chaos.seed=$(SEED))
+
+# Settings are variables LIFEBOAT_AWS_…, see docs/aws-figures.md; what carries Lifeboat's tags in that account is deleted.
+test-aws: build temporal ## AWS in an account of tests, or what AWS_ENDPOINT_URL names: conformance and one life cycle
+	LIFEBOAT_AWS_TEST=1 $(GO) test ./activities/cloud/aws -count=1 -v -timeout 0 -parallel 1 -run '^TestConformance$$'
+	LIFEBOAT_AWS_TEST=1 LIFEBOAT_TEMPORAL=$(CURDIR)/$(BIN)/temporal $(GO) test ./internal/e2e -count=1 -v -timeout 0 -run '^TestOneLifeCycleOfAWS$$'
 
 soak-copy: ## many copies killed at random, in one process and as programs (CASES=10000, SEED=n to repeat)
 	$(GO) test ./internal/soakcopy -count=1 -v -timeout 0 \

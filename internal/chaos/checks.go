@@ -23,7 +23,7 @@ import (
 // audit holds both sites against their ledgers. Replication makes and deletes
 // points all the time, so only what stays wrong over several looks is a fault.
 func (r *round) audit(ctx context.Context) error {
-	open := func(e cloud.Entry) bool { return e.Role == activities.RolePoint }
+	open := func(e cloud.Entry) bool { return e.Role == activities.RolePoint || e.Role == activities.RoleBase }
 	var lasting []string
 	for look := range 4 {
 		var now []string
@@ -125,9 +125,13 @@ func (r *round) checkRecovered(ctx context.Context) error {
 	return r.audit(ctx)
 }
 
-// checkCommitted: what replication needed is gone.
+// checkCommitted: what replication needed is gone, but for what a site that is down keeps until it is back.
 func (r *round) checkCommitted(ctx context.Context) error {
-	return errors.Join(r.nothingLeft(ctx, r.theatre.recovery()), r.nothingLeft(ctx, r.theatre.primary()), r.audit(ctx))
+	var kept []string
+	if !r.planned {
+		kept = r.theatre.keptBySource()
+	}
+	return errors.Join(r.nothingLeft(ctx, r.theatre.recovery()), r.nothingLeft(ctx, r.theatre.primary(), kept...), r.audit(ctx))
 }
 
 // checkRegistered: only the replicas for the next delta are left.

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -102,7 +103,7 @@ func (c *campaign) killStandby(ctx context.Context, over <-chan struct{}) (bool,
 			}
 			for _, s := range servers {
 				if killed, err := c.theatre.kill(ctx, s.ID); killed || err != nil {
-					return killed, err
+					return killed, errors.Join(err, c.theatre.revive(ctx, u.site, s.ID))
 				}
 			}
 		}

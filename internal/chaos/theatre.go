@@ -40,12 +40,17 @@ type theatre interface {
 	plan() (string, error)
 	// marks tells that recovery points are too rare to wait for, and are asked for.
 	marks() bool
+	// keptBySource are the roles of what replication has at the source, where nobody asks for
+	// its deletion while the source is down.
+	keptBySource() []string
 	// inPlace tells whether the way back may use the original disks.
 	inPlace() bool
 	// kill ends the process of a server by SIGKILL; false when none runs.
 	kill(ctx context.Context, id string) (bool, error)
 	// start starts a server again, as its owner does who finds it down.
 	start(ctx context.Context, p site, id string) error
+	// revive does what happens to a server that was killed on its way up, beside what Lifeboat does.
+	revive(ctx context.Context, p site, id string) error
 	// inside gives a client that stands in a network of a site.
 	inside(p site, network string) *http.Client
 	// checkDisks compares disks that nobody has written to yet with their recovery point;

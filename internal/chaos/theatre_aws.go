@@ -107,10 +107,11 @@ func (t *awsTheatre) openRegion(ctx context.Context, r *awsRegion) error {
 
 func (r *awsRegion) bucket() string { return "lifeboat-" + r.region }
 
-func (t *awsTheatre) primary() site  { return t.here }
-func (t *awsTheatre) recovery() site { return t.there }
-func (t *awsTheatre) marks() bool    { return true }
-func (t *awsTheatre) inPlace() bool  { return false }
+func (t *awsTheatre) primary() site          { return t.here }
+func (t *awsTheatre) recovery() site         { return t.there }
+func (t *awsTheatre) marks() bool            { return true }
+func (t *awsTheatre) keptBySource() []string { return []string{activities.RoleBase} }
+func (t *awsTheatre) inPlace() bool          { return false }
 
 func (t *awsTheatre) cast() (*programs, []victim) {
 	if t.cloud == nil {
@@ -283,6 +284,18 @@ func (t *awsTheatre) start(ctx context.Context, p site, id string) error {
 		return fmt.Errorf("start server %s again (%s, %s): %w", id, state.State, state.Message, errors.Join(err, last))
 	}
 	return nil
+}
+
+// revive reboots an instance: it goes on to be "running" when its system is dead, so that
+// people have an alarm that does this
+// (https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/UsingAlarmActions.html).
+func (t *awsTheatre) revive(ctx context.Context, p site, id string) error {
+	_, err := p.(*awsRegion).console.RebootInstances(ctx, &ec2.RebootInstancesInput{InstanceIds: []string{id}})
+	var coded smithy.APIError
+	if errors.As(err, &coded) && (coded.ErrorCode() == "IncorrectInstanceState" || strings.HasPrefix(coded.ErrorCode(), "InvalidInstanceID")) {
+		return nil // it was terminated
+	}
+	return err
 }
 
 func (t *awsTheatre) answers(ctx context.Context, ip string) error {

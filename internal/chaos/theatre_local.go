@@ -31,10 +31,11 @@ func (t *localTheatre) open(ctx context.Context) (_ *stage.World, err error) {
 	return stage.OpenWorld(ctx, t.ground.Sites, t.Binaries.Lifeboat)
 }
 
-func (t *localTheatre) primary() site  { return t.world.Primary }
-func (t *localTheatre) recovery() site { return t.world.Recovery }
-func (t *localTheatre) marks() bool    { return false }
-func (t *localTheatre) inPlace() bool  { return true }
+func (t *localTheatre) primary() site          { return t.world.Primary }
+func (t *localTheatre) recovery() site         { return t.world.Recovery }
+func (t *localTheatre) marks() bool            { return false }
+func (t *localTheatre) keptBySource() []string { return nil }
+func (t *localTheatre) inPlace() bool          { return true }
 
 func (t *localTheatre) cast() (*programs, []victim) {
 	if t.ground == nil {
@@ -75,6 +76,9 @@ func (t *localTheatre) kill(ctx context.Context, id string) (bool, error) { retu
 func (t *localTheatre) start(ctx context.Context, p site, id string) error {
 	return startServer(ctx, p, id)
 }
+
+// revive does nothing: the site says that the server ended.
+func (t *localTheatre) revive(context.Context, site, string) error { return nil }
 
 func (t *localTheatre) inside(p site, network string) *http.Client {
 	return stage.Inside(p.(*local.Provider), network)

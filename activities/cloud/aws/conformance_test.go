@@ -40,7 +40,7 @@ func TestMain(m *testing.M) {
 
 // TestConformance runs the suite against the double, or, with LIFEBOAT_AWS_TEST=1, against what the environment names:
 // the real cloud, or the emulator at AWS_ENDPOINT_URL. The account must be one for tests: what carries Lifeboat's tags is
-// deleted. Behaviours share it then, so that they have to run one after the other (-parallel 1). Settings:
+// deleted, and what is below lifeboat/ in the buckets. Behaviours share it then, so that they have to run one after the other (-parallel 1). Settings:
 // LIFEBOAT_AWS_ZONE and LIFEBOAT_AWS_AWAY (zones of two regions), LIFEBOAT_AWS_BUCKET and LIFEBOAT_AWS_AWAY_BUCKET,
 // LIFEBOAT_AWS_VPC and LIFEBOAT_AWS_AWAY_VPC, LIFEBOAT_AWS_CIDR (a free /24 of both VPCs) and LIFEBOAT_AWS_OTHER (another),
 // LIFEBOAT_AWS_IMAGE (one that runs user data and has Python), LIFEBOAT_AWS_DNS (a hosted zone), AWS_ENDPOINT_URL. Servers
@@ -249,6 +249,11 @@ func realConformance() cloudtest.Config {
 func sweep(t *testing.T, p *Provider) {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
+	objects, err := p.listObjects(ctx, "sweep", "lifeboat/")
+	for _, o := range objects {
+		err = errors.Join(err, p.deleteObject(ctx, "sweep", o.key, ""))
+	}
+	require.NoError(t, err)
 	for {
 		left, err := sweepOnce(ctx, p)
 		if left == 0 && err == nil {

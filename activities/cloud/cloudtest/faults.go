@@ -59,7 +59,7 @@ func (e *env) caller(p cloud.Provider, operation string) *Caller {
 	if e.c.Slow {
 		look = e.c.Within / 6000
 	}
-	return &Caller{Provider: p, Plan: "plan", Operation: operation, Patience: 8, Attempts: 60, Pause: look}
+	return &Caller{Provider: p, Plan: "plan", Operation: e.run + operation, Patience: 8, Attempts: 60, Pause: look}
 }
 
 // faulty wraps the provider of a behaviour; false when it lacks what a story needs.

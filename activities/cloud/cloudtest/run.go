@@ -2,6 +2,7 @@ package cloudtest
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"testing"
 	"time"
@@ -21,7 +22,8 @@ type Config struct {
 	// Fixture is called once for a behaviour, too. Behaviours run in parallel: where
 	// sites share addresses, each gets others.
 	Fixture func(t *testing.T) Fixture
-	// Slow gives more time to waits and fewer rounds to searches for races.
+	// Slow gives more time to waits and fewer rounds to searches for races, and makes tokens that
+	// no other run has: a real service remembers them.
 	Slow bool
 	// Within bounds each wait; 0 = 30 s, with Slow 15 min.
 	Within time.Duration
@@ -94,12 +96,16 @@ type env struct {
 	p    cloud.Provider
 	net  *cloud.Network
 	next int
+	run  string // what tokens begin with where a service remembers those of earlier runs
 }
 
 const home = "home" // the site that most behaviours use
 
 func newEnv(t *testing.T, c Config) *env {
 	e := &env{T: t, c: c, f: c.Fixture(t), open: c.Sites(t)}
+	if c.Slow {
+		e.run = rand.Text()[:8] + "-"
+	}
 	e.p = e.open(home)
 	return e
 }
@@ -131,7 +137,7 @@ func must[T any](e *env, p cloud.Provider, name string) T {
 // token returns a client token that this behaviour has not used before.
 func (e *env) token() string {
 	e.next++
-	return "token-" + string(rune('a'+e.next/26)) + string(rune('a'+e.next%26))
+	return e.run + "token-" + string(rune('a'+e.next/26)) + string(rune('a'+e.next%26))
 }
 
 func (e *env) create(name string) cloud.Create {
