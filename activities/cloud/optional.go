@@ -219,14 +219,28 @@ type CreateStack struct {
 	Create
 	Template   string            `json:"template"`
 	Parameters map[string]string `json:"parameters,omitempty"`
+	// Capabilities are what the caller consents to, where the provider asks for that (AWS: CAPABILITY_NAMED_IAM, …).
+	Capabilities []string `json:"capabilities,omitempty"`
+}
+
+// Drift is how resources differ from the template that they were made from.
+type Drift struct {
+	State       State    `json:"state"` // Creating while they are compared, then Available, or Failing with a Message
+	Message     string   `json:"message,omitempty"`
+	Differences []string `json:"differences"` // for people, one line each
 }
 
 // Stacks makes the parts of a site that are described by templates.
 type Stacks interface {
+	// StartCreateStack begins to make a stack; poll Stack until Available, or Failing with the reason of what failed first.
 	StartCreateStack(ctx context.Context, in CreateStack) (Stack, error)
 	Stack(ctx context.Context, idOrName string) (Stack, error)
 	Stacks(ctx context.Context, f Filter) ([]Stack, error)
+	// DeleteStack deletes a stack and what it made; poll Stack until NotFound, or Failing.
 	DeleteStack(ctx context.Context, id string) error
+	// StartDrift begins to compare what a stack made with its template, and returns what Drift asks for.
+	StartDrift(ctx context.Context, id string) (detection string, err error)
+	Drift(ctx context.Context, id, detection string) (Drift, error)
 }
 
 // Measurement is one value of a metric at one time.
