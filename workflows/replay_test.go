@@ -28,7 +28,7 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 			})
 		}
 	}
-	for _, name := range []string{PlanWorkflow, ServerWorkflow, DrillWorkflow, FailoverWorkflow, SwitchPointWorkflow, ReverseWorkflow, FailbackWorkflow, ScheduledDrillWorkflow} {
+	for _, name := range []string{PlanWorkflow, ServerWorkflow, DrillWorkflow, FailoverWorkflow, SwitchPointWorkflow, ReverseWorkflow, FailbackWorkflow, ScheduledDrillWorkflow, ReadinessWorkflow} {
 		require.True(t, types[name], "no history of %s is recorded: make record", name)
 	}
 }
