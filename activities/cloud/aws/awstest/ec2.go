@@ -2,6 +2,7 @@ package awstest
 
 import (
 	"encoding/json"
+	"maps"
 	"path"
 	"reflect"
 	"slices"
@@ -209,6 +210,9 @@ func init() {
 	})
 	on(ec2Service, "DeleteTags", func(c *Call, in *ec2.DeleteTagsInput) (*ec2.DeleteTagsOutput, error) {
 		return &ec2.DeleteTagsOutput{}, c.eachTagged(in.Resources, func(r *resource) {
+			if len(in.Tags) == 0 { // all that are not AWS's own: API_DeleteTags.html
+				maps.DeleteFunc(r.Tags, func(key, _ string) bool { return !strings.HasPrefix(key, "aws:") })
+			}
 			for _, t := range in.Tags {
 				if v := r.Tags[aws.ToString(t.Key)]; t.Value == nil || v == *t.Value {
 					delete(r.Tags, aws.ToString(t.Key))
