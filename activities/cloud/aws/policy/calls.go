@@ -39,7 +39,7 @@ type listed struct {
 // form takes a pointer to the Input of an operation, or something that does, uses that operation. So methods of clients,
 // paginators, waiters and presigned requests are all found.
 func Calls(root string) ([]Call, error) {
-	packages, err := list(root)
+	packages, err := list(root, Packages...)
 	if err != nil {
 		return nil, err
 	}
@@ -53,8 +53,8 @@ func Calls(root string) ([]Call, error) {
 }
 
 // list asks the go command for the packages and what they import, with files of their types.
-func list(root string) (map[string]listed, error) {
-	cmd := exec.Command("go", append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles"}, Packages...)...)
+func list(root string, names ...string) (map[string]listed, error) {
+	cmd := exec.Command("go", append([]string{"list", "-export", "-deps", "-json=ImportPath,Dir,Export,GoFiles"}, names...)...)
 	var out, said bytes.Buffer
 	cmd.Dir, cmd.Stdout, cmd.Stderr = root, &out, &said
 	if err := cmd.Run(); err != nil {
