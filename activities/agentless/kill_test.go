@@ -20,6 +20,7 @@ import (
 	"lifeboat/activities/cloud"
 	"lifeboat/activities/cloud/local"
 	"lifeboat/replication"
+	"lifeboat/replication/deltatest"
 )
 
 // childEnv makes of the test binary a worker that runs a stream until it is killed.
@@ -139,7 +140,11 @@ func TestKilledAtAnyCallNothingIsMadeTwiceOrLeft(t *testing.T) {
 	spec := w.spec()
 	random := rand.New(rand.NewPCG(7, 11))
 	dir := w.config("a").Dir
-	for round := range 25 {
+	rounds := 25
+	if deltatest.Raced {
+		rounds = 10
+	}
+	for round := range rounds {
 		w.child(childJob{Dir: dir, Spec: spec, Die: 1 + random.IntN(60), DieLate: round%2 == 0})
 		w.once()
 		if round%8 == 7 {

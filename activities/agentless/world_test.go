@@ -200,7 +200,7 @@ func (w *world) start(e *agentless.Engine, spec agentless.Spec) {
 // status waits for a status.
 func (w *world) status(e *agentless.Engine, what string, wanted func(replication.Status) bool) replication.Status {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(w.Context(), 4*time.Minute) // under faults, on a busy machine
 	defer cancel()
 	for version := uint64(0); ; {
 		s, err := e.Wait(ctx, streamName, version)

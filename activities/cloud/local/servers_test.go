@@ -197,6 +197,7 @@ func TestManyWhoPollStartAServerOnce(t *testing.T) {
 		require.NoError(t, <-done)
 	}
 	s := testLaunch(t, p, in)
+	require.Eventually(t, func() bool { _, err := os.Stat(count); return err == nil }, time.Minute, 5*time.Millisecond, "it runs, and comes to its first command later")
 	require.NoError(t, p.StopServer(t.Context(), s.ID, true))
 	waitServer(t, p, s.ID, cloud.Stopped)
 	raw, err := os.ReadFile(count)
