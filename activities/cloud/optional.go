@@ -323,3 +323,50 @@ type Restorer interface {
 	// it is, after a crash, too: call it until Available. It cuts the disks for Undo before it changes anything.
 	RestoreServer(ctx context.Context, in RestoreServer) (Restore, error)
 }
+
+// BackupJob is a backup, a copy of one, or a restore.
+type BackupJob struct {
+	Resource
+	Percent int    `json:"percent"`
+	Bytes   int64  `json:"bytes"`
+	Point   string `json:"point,omitempty"` // what a backup or a copy makes
+	Made    string `json:"made,omitempty"`  // what a restore made
+}
+
+// StartBackup asks for a recovery point of a resource in a vault of the site. Role is as whom the service acts.
+type StartBackup struct {
+	Create
+	Target string `json:"target"`
+	Vault  string `json:"vault"`
+	Role   string `json:"role"`
+}
+
+// CopyBackup asks for a copy of a recovery point of another site in a vault of this one.
+type CopyBackup struct {
+	Create
+	From      Site   `json:"from"`
+	FromVault string `json:"from_vault"`
+	Point     string `json:"point"`
+	Vault     string `json:"vault"`
+	Role      string `json:"role"`
+}
+
+// RestoreBackup asks for a new resource of a recovery point of the site. Settings are added to those that were kept
+// with the point, or replace them.
+type RestoreBackup struct {
+	Create
+	Vault    string            `json:"vault"`
+	Point    string            `json:"point"`
+	Role     string            `json:"role"`
+	Settings map[string]string `json:"settings,omitempty"`
+}
+
+// Backups protects resources that have no capability of their own through the provider's backup service. Jobs carry
+// no tags.
+type Backups interface {
+	StartBackup(ctx context.Context, in StartBackup) (BackupJob, error)
+	StartCopyBackup(ctx context.Context, in CopyBackup) (BackupJob, error)
+	StartRestoreBackup(ctx context.Context, in RestoreBackup) (BackupJob, error)
+	// BackupJob finds a job by the identifier that one of the three returned; poll it until Available, or Failing.
+	BackupJob(ctx context.Context, id string) (BackupJob, error)
+}
