@@ -36,6 +36,12 @@ func TestErrorsOfTheAPIAreClassified(t *testing.T) {
 		"InvalidIPAddress.InUse": cloud.AddressTaken, "InvalidAMIID.Unavailable": cloud.NotReady,
 		"InvalidParameterValue": cloud.InvalidInput, "InvalidVolume.ZoneMismatch": cloud.InvalidInput, "InvalidChangeBatch": cloud.InvalidInput,
 		"ValidationError": cloud.InvalidInput, "InvalidAMIName.Duplicate": cloud.InvalidInput, "SomethingNobodyKnows": cloud.InvalidInput,
+		"DBInstanceNotFound": cloud.NotFound, "TargetGroupNotFound": cloud.NotFound, "FileSystemNotFound": cloud.NotFound, "DBSubnetGroupNotFoundFault": cloud.NotFound,
+		"StackNotFoundException": cloud.NotFound, "InvalidDBInstanceState": cloud.Conflict, "InvalidDBSnapshotState": cloud.Conflict, "InvalidExportSourceState": cloud.Conflict,
+		"IncorrectFileSystemLifeCycleState": cloud.Conflict, "ResourceContention": cloud.Conflict, "ScalingActivityInProgress": cloud.Conflict, "OperationInProgressException": cloud.Conflict,
+		"FileSystemInUse": cloud.InUse, "ResourceInUse": cloud.InUse, "TokenAlreadyExistsException": cloud.TokenMismatch, "InsufficientCapabilitiesException": cloud.Denied,
+		"TooManyTargets": cloud.Quota, "InstanceQuotaExceeded": cloud.Quota, "FileSystemLimitExceeded": cloud.Quota, "InsufficientDBInstanceCapacity": cloud.Capacity,
+		"KMSKeyNotAccessibleFault": cloud.Denied, "DependencyFailureException": cloud.Unavailable, "DBInstanceAlreadyExists": cloud.InvalidInput,
 		"Unsupported": cloud.Unsupported, "UnsupportedOperation": cloud.Unsupported,
 	} {
 		err := awsError("Call", "disk vol-1", fmt.Errorf("wrapped: %w", &smithy.GenericAPIError{Code: code, Message: "It is so."}))

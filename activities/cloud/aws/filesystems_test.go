@@ -67,3 +67,14 @@ func TestAFileSystemIsReplicatedOnceAndPromotedWithoutItsSource(t *testing.T) {
 	_, err = away.FileSystem(t.Context(), made.ID)
 	require.True(t, cloud.IsNotFound(err))
 }
+
+// The capabilities that this provider has, so that callers find them.
+var (
+	_ cloud.LoadBalancers     = (*Provider)(nil)
+	_ cloud.ScalingGroups     = (*Provider)(nil)
+	_ cloud.Databases         = (*Provider)(nil)
+	_ cloud.DatabaseSnapshots = (*Provider)(nil)
+	_ cloud.FileSystems       = (*Provider)(nil)
+	_ cloud.Stacks            = (*Provider)(nil)
+	_ cloud.Backups           = (*Provider)(nil)
+)

@@ -159,7 +159,12 @@ var sameAs = map[string]string{
 // unasked are methods whose permission cannot be asked for.
 var unasked = []string{"StartAttachDisk", "StartDetachDisk", "DeleteDisk", "DeleteSnapshot", "DeleteImage", "StartServer", "StopServer", "TerminateServer",
 	"DeleteNetwork", "Dial", "Address", "Addresses", "DisassociateAddress", "ReleaseAddress", "Change", "SendAlert", "Key", "CheckKey", "Limits", "CheckLaunch",
-	"PrepareSwitch", "FlipSwitch", "ActiveSwitch", "RemoveSwitch", "CopyBlocks", "RestoreServer"}
+	"PrepareSwitch", "FlipSwitch", "ActiveSwitch", "RemoveSwitch", "CopyBlocks", "RestoreServer",
+	"LoadBalancer", "LoadBalancers", "StartSetBackends", "ScalingGroup", "ScalingGroups", "StartScale",
+	"Database", "Databases", "StartRestoreDatabase", "StartReplica", "StartPromote", "DeleteDatabase",
+	"StartDatabaseSnapshot", "StartCopyDatabaseSnapshot", "DatabaseSnapshot", "DatabaseSnapshots", "DeleteDatabaseSnapshot", "StartExportDatabase", "DatabaseExport",
+	"FileSystem", "FileSystems", "StartReplicaFileSystem", "StartPromoteFileSystem", "DeleteFileSystem",
+	"StartCreateStack", "Stack", "Stacks", "DeleteStack", "StartDrift", "Drift", "StartBackup", "StartCopyBackup", "StartRestoreBackup", "BackupJob"}
 
 // probeBucket writes an object and deletes it.
 func probeBucket(ctx context.Context, p *Provider) error {
