@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"lifeboat/replication/volume"
@@ -36,8 +38,26 @@ type campaign struct {
 // process is a program that runs, with what it said.
 type process struct {
 	cmd  *exec.Cmd
-	out  bytes.Buffer
+	out  said
 	done chan error
+}
+
+// said is what a process prints, which may be read while it runs.
+type said struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.buf.String()
 }
 
 func start(ctx context.Context, path string, args ...string) (*process, error) {
@@ -61,7 +81,8 @@ const copyTime = 60 * time.Second
 
 // newCampaign finds an address and makes keys.
 func newCampaign(ctx context.Context, c *campaign) (*campaign, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	// The receiver listens there again and again: on an address of its own, nobody takes the port meanwhile.
+	l, err := net.Listen("tcp", fmt.Sprintf("127.83.%d.%d:0", os.Getpid()>>8&0xff, os.Getpid()&0xff))
 	if err != nil {
 		return nil, err
 	}
