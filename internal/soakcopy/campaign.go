@@ -182,9 +182,9 @@ func (c *campaign) finish(ctx context.Context, w *writer) (err error) {
 			err = errors.Join(err, c.thaw())
 		}
 	}()
-	ctx, cancel := context.WithTimeoutCause(ctx, copyTime, fmt.Errorf("the copy is not complete after %v", copyTime))
+	inTime, cancel := context.WithTimeoutCause(ctx, copyTime, fmt.Errorf("the copy is not complete after %v", copyTime))
 	defer cancel()
-	sender, err := c.startSender(ctx)
+	sender, err := c.startSender(inTime) // the receiver lives on
 	if err != nil {
 		return err
 	}
