@@ -103,13 +103,12 @@ func together(needs []cloud.LaunchNeed) []cloud.LaunchNeed {
 	var all []cloud.LaunchNeed
 	at := map[cloud.LaunchNeed]int{}
 	for _, n := range needs {
-		i, there := at[n]
-		if !there {
-			i, at[n] = len(all), len(all)
-			all = append(all, n)
+		if i, there := at[n]; there {
+			all[i].Count += n.Count
 			continue
 		}
-		all[i].Count += n.Count
+		at[n] = len(all)
+		all = append(all, n)
 	}
 	return all
 }

@@ -80,7 +80,8 @@ var permissions = map[string][]asking{
 		return err
 	}}},
 	"StartCopyImage": {{"ec2:CopyImage", func(ctx context.Context, p *Provider) error {
-		_, err := p.ec2().CopyImage(ctx, &ec2.CopyImageInput{DryRun: dry, Name: awssdk.String("lifeboat permission check"), SourceRegion: &p.site.Region, SourceImageId: awssdk.String(noImage)})
+		_, err := p.ec2().CopyImage(ctx, &ec2.CopyImageInput{DryRun: dry, Name: awssdk.String("lifeboat permission check"), SourceRegion: &p.site.Region, SourceImageId: awssdk.String(noImage),
+			TagSpecifications: probeTags(types.ResourceTypeImage, types.ResourceTypeSnapshot)})
 		return err
 	}}},
 	"Image": {{"ec2:DescribeImages", func(ctx context.Context, p *Provider) error {

@@ -213,7 +213,8 @@ func (p *Provider) dryLaunch(ctx context.Context, op, zone string, m machineType
 		return nil
 	}
 	_, err = p.ec2().RunInstances(ctx, &ec2.RunInstancesInput{DryRun: awssdk.Bool(true), ImageId: out.Images[0].ImageId, InstanceType: types.InstanceType(m.name),
-		MinCount: awssdk.Int32(1), MaxCount: awssdk.Int32(1), Placement: &types.Placement{AvailabilityZone: &zone}}, once)
+		MinCount: awssdk.Int32(1), MaxCount: awssdk.Int32(1), Placement: &types.Placement{AvailabilityZone: &zone},
+		TagSpecifications: probeTags(types.ResourceTypeInstance, types.ResourceTypeVolume)}, once)
 	code := apiCode(err)
 	switch c := cloud.CodeOf(awsError(op, "", err)); {
 	case code == "DryRunOperation" || err == nil:

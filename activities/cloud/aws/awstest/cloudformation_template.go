@@ -74,7 +74,8 @@ func (v *stackValues) ref(name string) (any, error) {
 	r, ok := v.resources[name]
 	switch {
 	case !ok:
-		return nil, fmt.Errorf("Unresolved resource dependencies [%s] in the Resources block of the template", name) //nolint:staticcheck // the service's text
+		//lint:ignore ST1005 the service's text
+		return nil, fmt.Errorf("Unresolved resource dependencies [%s] in the Resources block of the template", name)
 	case r.id == "":
 		return nil, notYet{name}
 	}
@@ -89,7 +90,8 @@ func (v *stackValues) attribute(name, attribute string) (any, error) {
 	if a, ok := v.resources[name].attributes[attribute]; ok {
 		return a, nil
 	}
-	return nil, fmt.Errorf("Requested attribute %s does not exist in schema for %s", attribute, v.resources[name].kind) //nolint:staticcheck // the service's text
+	//lint:ignore ST1005 the service's text
+	return nil, fmt.Errorf("Requested attribute %s does not exist in schema for %s", attribute, v.resources[name].kind)
 }
 
 var subVariable = regexp.MustCompile(`\$\{([A-Za-z0-9:.]+)\}`)
@@ -194,5 +196,6 @@ func (v *stackValues) call(name string, n *yaml.Node) (any, error) {
 			return strings.Join(all, fmt.Sprint(list[0])), nil
 		}
 	}
-	return nil, fmt.Errorf("Template error: every %s object must have the right arguments, and this double has few functions", name) //nolint:staticcheck // the service's text
+	//lint:ignore ST1005 the service's text
+	return nil, fmt.Errorf("Template error: every %s object must have the right arguments, and this double has few functions", name)
 }
