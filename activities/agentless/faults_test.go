@@ -75,7 +75,8 @@ func TestWithoutAutoResumeAnInterruptionWaitsForAPerson(t *testing.T) {
 	e = w.engine("a")
 	s := w.status(e, "interrupted over the restart", func(s replication.Status) bool { return s.Health == replication.HealthInterrupted })
 	assert.Contains(t, s.HealthReason, "resume the stream")
-	assert.Equal(t, asked, w.asked("primary"))
+	// The end may have come before the state was written: then one attempt finds out again.
+	assert.LessOrEqual(t, w.asked("primary"), asked+1)
 	before := w.points(e)[0]
 	require.NoError(t, e.Resume(streamName))
 	w.status(e, "healthy again", func(s replication.Status) bool {

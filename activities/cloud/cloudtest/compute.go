@@ -170,9 +170,13 @@ var addressBehaviours = []behaviour{
 		in := e.create("service")
 		address, err := a.AllocateAddress(e.ctx(), in)
 		require.NoError(e, err)
-		byName, err := a.Address(e.ctx(), "service")
-		require.NoError(e, err)
-		require.Equal(e, address.ID, byName.ID)
+		e.until("that it is found by its name", func() (bool, error) {
+			byName, err := a.Address(e.ctx(), "service")
+			if cloud.IsNotFound(err) {
+				return false, nil // a listing may not show it yet
+			}
+			return byName.ID == address.ID, err
+		})
 		first, second := e.server("first", ""), e.server("second", "")
 		ask := func() (string, error) { return publicAnswer(address.Public, first.Ports[0]) }
 		points := func(server string) {

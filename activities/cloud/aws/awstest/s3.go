@@ -19,7 +19,10 @@ func init() {
 }
 
 // s3Places says whose a bucket is and where: names are unique.
-type s3Places struct{ buckets map[string]*s3Bucket }
+type s3Places struct {
+	making  sync.Mutex           // one bucket is made at a time: the second one hears whose it is
+	buckets map[string]*s3Bucket // by name
+}
 
 // s3Bucket is what the double keeps about a bucket beside its objects.
 type s3Bucket struct {
@@ -186,7 +189,12 @@ func (c *Cloud) createBucket(account, region, name string, w http.ResponseWriter
 		return
 	}
 	c.mu.Lock()
-	b := c.s3Buckets().buckets[name]
+	places := c.s3Buckets()
+	c.mu.Unlock()
+	places.making.Lock()
+	defer places.making.Unlock()
+	c.mu.Lock()
+	b := places.buckets[name]
 	c.mu.Unlock()
 	if b != nil {
 		e := &Error{Code: "BucketAlreadyExists", Message: "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again.", Status: http.StatusConflict}
